@@ -1,0 +1,405 @@
+"""Statistics against values worked out by hand, by SciPy, and by simulation of data whose truth is known."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports import statistics as st
+
+TOKENS = 64
+
+
+def timings(kind: str, trials: int, prompts: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return base and head seconds, (trials, prompts) each, and the true speedup of the population they come from."""
+    rng = np.random.default_rng(seed)
+    shape = (trials, prompts)
+
+    def spiky() -> np.ndarray:
+        interrupted = rng.random(shape) < 0.05
+        return rng.lognormal(0, 0.02, shape) * (1 + 0.3 * rng.exponential(1, shape) * interrupted)
+
+    if kind == "common difficulty":
+        difficulty = rng.lognormal(0, 0.2, shape)
+        return difficulty * rng.lognormal(0, 0.05, shape), difficulty * rng.lognormal(0, 0.05, shape) / 1.3, 1.3
+    if kind == "heavy tails":
+        return 1 + 0.02 * abs(rng.standard_t(3, shape)), (1 + 0.02 * abs(rng.standard_t(3, shape))) / 1.2, 1.2
+    if kind == "interrupted rounds":
+        return spiky(), spiky() / 1.2, 1.2
+    if kind == "uneven gain":
+        return rng.lognormal(0, 0.03, shape), rng.lognormal(0, 0.3, shape), math.exp(0.03**2 / 2 - 0.3**2 / 2)
+    raise AssertionError(kind)
+
+
+def coverage(base: np.ndarray, head: np.ndarray, truth: float, **options: int) -> float:
+    tokens = np.full(base.shape[1], TOKENS)
+    hits = 0
+    for base_row, head_row in zip(base, head, strict=True):
+        interval = st.paired_ratio(base_row, tokens, head_row, tokens, **options)
+        hits += interval.low <= truth <= interval.high
+    return hits / len(base)
+
+
+# --- ratios and their intervals
+
+
+def test_speedup_is_the_ratio_of_totals_not_the_mean_of_ratios() -> None:
+    interval = st.paired_ratio([1, 9], [10, 10], [1, 3], [10, 10])
+    assert interval.estimate == pytest.approx(10 / 4)  # the mean of ratios would be 2.0
+    assert st.ratio_of_totals([1, 9], [10, 30]) == pytest.approx(0.25)
+
+
+def test_speedup_counts_each_sides_own_tokens() -> None:
+    assert st.paired_ratio([2, 2], [10, 10], [2, 2], [20, 20]).estimate == pytest.approx(2.0)
+
+
+def test_interval_by_scipys_bootstrap_standard_error_and_student_quantile() -> None:
+    rng = np.random.default_rng(5)
+    base, head = rng.lognormal(0, 0.2, 20), rng.lognormal(-0.3, 0.2, 20)
+    tokens = rng.integers(40, 64, 20)
+
+    def log_ratio(a, b, c, axis=-1):
+        return np.log(a.sum(axis) / b.sum(axis) / (c.sum(axis) / b.sum(axis)))
+
+    reference = stats.bootstrap(
+        (base, tokens, head), log_ratio, paired=True, n_resamples=20_000, method="basic", rng=np.random.default_rng(1)
+    )
+    reach = reference.standard_error * math.sqrt(20 / 19) * stats.t.ppf(0.975, 19)
+    interval = st.paired_ratio(base, tokens, head, tokens)
+    assert interval.method == "bootstrap"
+    assert math.log(interval.high / interval.estimate) == pytest.approx(reach, rel=0.05)
+    assert math.log(interval.estimate / interval.low) == pytest.approx(reach, rel=0.05)
+
+
+@pytest.mark.parametrize("prompts", [8, 12, 30])
+@pytest.mark.parametrize("kind", ["common difficulty", "heavy tails", "uneven gain"])
+def test_95_percent_intervals_cover_95_percent(kind: str, prompts: int) -> None:
+    base, head, truth = timings(kind, 1500, prompts, seed=prompts)
+    assert 0.93 <= coverage(base, head, truth) <= 0.97
+
+
+@pytest.mark.parametrize("prompts", [8, 30])
+def test_interrupted_rounds_never_cost_coverage(prompts: int) -> None:
+    base, head, truth = timings("interrupted rounds", 1500, prompts, seed=3)
+    assert 0.94 <= coverage(base, head, truth) <= 0.985
+
+
+def test_large_samples_use_the_linearised_interval_and_keep_coverage() -> None:
+    base, head, truth = timings("uneven gain", 1500, 200, seed=4)
+    assert 0.935 <= coverage(base, head, truth) <= 0.965
+    tokens = np.full(200, TOKENS)
+    assert st.paired_ratio(base[0], tokens, head[0], tokens).method == "linearised"
+
+
+def test_bootstrap_and_linearisation_agree_where_one_takes_over() -> None:
+    base, head, _ = timings("interrupted rounds", 1, st.BOOTSTRAP_UNITS + 1, seed=6)
+    base, head, tokens = base[0], head[0], np.full(base.shape[1], TOKENS)
+    below = st.paired_ratio(base[:-1], tokens[:-1], head[:-1], tokens[:-1], resamples=20_000)
+    above = st.paired_ratio(base, tokens, head, tokens)
+    assert (below.method, above.method) == ("bootstrap", "linearised")
+    assert above.high - above.low == pytest.approx(below.high - below.low, rel=0.05)
+
+
+def test_blocks_keep_coverage_where_neighbouring_rounds_share_their_noise() -> None:
+    rng = np.random.default_rng(7)
+    level = np.repeat(rng.normal(0, 0.03, (1000, 12)), 5, axis=1)  # the machine changes its speed every five rounds
+    base = np.exp(level + rng.normal(0, 0.01, level.shape))
+    head = np.exp(rng.normal(0, 0.01, level.shape))
+    truth = math.exp(0.03**2 / 2)
+    assert coverage(base, head, truth, block=5) == pytest.approx(0.95, abs=0.02)
+    assert coverage(base, head, truth) < 0.80
+
+
+def test_a_last_incomplete_block_joins_the_one_before() -> None:
+    seconds, ones = [1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5
+    by_block = st.bootstrap_ratio(seconds, ones, block=2)
+    by_hand = st.bootstrap_ratio([3.0, 12.0], [2.0, 3.0])
+    assert by_block == by_hand
+
+
+def test_common_difficulty_cancels_in_pairs() -> None:
+    base, head, _ = timings("common difficulty", 1, 30, seed=8)
+    base, head, tokens = base[0], head[0], np.full(30, TOKENS)
+    paired = st.paired_ratio(base, tokens, head, tokens)
+    shuffled = st.paired_ratio(base, tokens, np.roll(head, 1), tokens)
+    assert (paired.high - paired.low) < 0.5 * (shuffled.high - shuffled.low)
+    assert paired.excludes(1.0)
+
+
+def test_same_seed_same_interval() -> None:
+    base, head, _ = timings("heavy tails", 1, 10, seed=9)
+    tokens = np.full(10, TOKENS)
+    first, second = (st.paired_ratio(base[0], tokens, head[0], tokens, seed=1) for _ in range(2))
+    assert first == second
+    assert first != st.paired_ratio(base[0], tokens, head[0], tokens, seed=2)
+
+
+def test_a_higher_confidence_is_wider() -> None:
+    seconds, tokens = [1.0, 1.2, 0.9, 1.1], [10.0] * 4
+    narrow, wide = (st.bootstrap_ratio(tokens, seconds, confidence=level) for level in (0.9, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_swapping_sides_inverts_the_interval() -> None:
+    base, head, _ = timings("uneven gain", 1, 12, seed=10)
+    tokens = np.full(12, TOKENS)
+    there, back = (st.paired_ratio(a, tokens, b, tokens) for a, b in ((base[0], head[0]), (head[0], base[0])))
+    assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
+
+
+def test_one_prompt_says_nothing_and_no_spread_says_all() -> None:
+    single = st.paired_ratio([2.0], [10], [1.0], [10])
+    assert (single.estimate, single.low, single.high, single.method) == (2.0, 0.0, math.inf, "none")
+    assert not single.excludes(1.0)
+    steady = st.paired_ratio([2.0] * 5, [10] * 5, [1.0] * 5, [10] * 5)
+    assert (steady.low, steady.high) == pytest.approx((2.0, 2.0))
+
+
+def test_rates_may_hold_zeros() -> None:
+    assert st.bootstrap_ratio([0, 0, 0], [5, 5, 5]).high == 0.0
+    interval = st.bootstrap_ratio([0, 3, 0, 0], [5, 5, 0, 5])
+    assert interval.estimate == pytest.approx(0.2)
+    assert interval.low < 0.2 < interval.high
+
+
+GOOD = {"base_seconds": [1.0, 2.0], "base_tokens": [3, 3], "head_seconds": [1.0, 2.0], "head_tokens": [3, 3]}
+
+
+@pytest.mark.parametrize("function", [st.paired_ratio, st.paired_ratio_p])
+@pytest.mark.parametrize("name", list(GOOD))
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "empty"),
+        ([1.0, math.nan], "not finite"),
+        ([1.0, math.inf], "not finite"),
+        ([1.0, 0.0], "non-positive"),
+        ([1.0, -1.0], "non-positive"),
+        ([1.0, 2.0, 3.0], "lengths differ"),
+    ],
+)
+def test_unusable_samples_are_refused_by_name(function, name: str, bad: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        function(**{**GOOD, name: bad})
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("option", [{"block": 0}, {"resamples": 1}, {"confidence": 1.0}])
+def test_unusable_options_are_refused(option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        st.paired_ratio(**GOOD, **option)
+
+
+def test_ratio_without_any_denominator_is_refused() -> None:
+    with pytest.raises(ValueError, match="add up to zero"):
+        st.ratio_of_totals([1, 2], [0, 0])
+
+
+def test_ten_thousand_cases_of_500_samples_compare_in_time_and_memory() -> None:
+    base, head, _ = timings("heavy tails", 500, 500, seed=11)
+    tokens = np.full(500, TOKENS)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    for base_row, head_row in zip(base, head, strict=True):
+        st.paired_ratio(base_row, tokens, head_row, tokens)
+        st.paired_ratio_p(base_row, tokens, head_row, tokens)
+    assert (time.process_time() - start) * 20 < 10  # leaves half of the 20 s to reading and the other metrics
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+
+
+# --- the signed-rank test
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+@pytest.mark.parametrize("size", [5, 8, 30, 50, 80])
+def test_signed_rank_by_scipy(size: int, alternative: st.Alternative) -> None:
+    differences = np.random.default_rng(size).normal(0.2, 1, size)
+    method = "exact" if size <= 50 else "approx"
+    reference = stats.wilcoxon(differences, alternative=alternative, method=method, correction=method == "approx")
+    assert st.signed_rank_p(differences, alternative=alternative) == pytest.approx(reference.pvalue, rel=1e-9)
+
+
+def test_signed_rank_with_ties_by_enumerating_all_signs() -> None:
+    differences = [1, 1, -2, 3, 3, 3, -4, 5, 0]
+    magnitudes = np.abs(differences[:-1])
+    ranks = stats.rankdata(magnitudes)
+    observed = ranks[np.array(differences[:-1]) > 0].sum()
+    sums = np.array([ranks @ signs for signs in product([0, 1], repeat=8)])
+    assert st.signed_rank_p(differences, alternative="greater") == pytest.approx((sums >= observed).mean())
+    assert st.signed_rank_p(differences, alternative="less") == pytest.approx((sums <= observed).mean())
+
+
+def test_signed_rank_of_nothing_but_zeros_is_one() -> None:
+    assert st.signed_rank_p([0.0, 0.0]) == 1.0
+
+
+def test_paired_p_is_small_for_a_slowdown_and_against_a_threshold_only_beyond_it() -> None:
+    rng = np.random.default_rng(12)
+    base, tokens = rng.lognormal(0, 0.2, 30), np.full(30, TOKENS)
+    head = base * 1.05 * rng.lognormal(0, 0.01, 30)
+    slower = {"base_seconds": base, "base_tokens": tokens, "head_seconds": head, "head_tokens": tokens}
+    assert st.paired_ratio_p(**slower) < 1e-6
+    assert st.paired_ratio_p(**slower, alternative="less") < 1e-6
+    assert st.paired_ratio_p(**slower, alternative="greater") > 0.99
+    assert st.paired_ratio_p(**slower, alternative="less", null=1 / 1.02) < 1e-4
+    assert st.paired_ratio_p(**slower, alternative="less", null=1 / 1.10) > 0.99
+
+
+def test_paired_p_alarms_at_its_level_when_nothing_changed() -> None:
+    rng = np.random.default_rng(13)
+    tokens = np.full(20, TOKENS)
+    alarms = sum(
+        st.paired_ratio_p(1 + 0.02 * abs(rng.standard_t(3, 20)), tokens, 1 + 0.02 * abs(rng.standard_t(3, 20)), tokens)
+        < 0.05
+        for _ in range(2000)
+    )
+    assert 0.035 <= alarms / 2000 <= 0.06
+
+
+# --- quantiles, drift, many tests
+
+
+def test_quantiles_by_hand() -> None:
+    values = list(range(101))
+    assert st.quantiles(values) == st.Quantiles(50.0, 90.0, 99.0)
+    assert st.quantile([1.0, 2.0], 0.25) == 1.25
+    with pytest.raises(ValueError, match="share"):
+        st.quantile(values, 90)
+
+
+def test_drift_above_one_means_slower() -> None:
+    assert st.drift(0.040, 0.042) == pytest.approx(1.05)
+    with pytest.raises(ValueError, match="first"):
+        st.drift(0.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    assert st.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert st.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert st.holm([]) == []
+    with pytest.raises(ValueError, match="p-values"):
+        st.holm([0.5, math.nan])
+
+
+# --- paired shares
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 5), (3, 9), (7, 7), (10, 30), (400, 500)])
+def test_mcnemar_by_scipys_binomial_test(only_a: int, only_b: int) -> None:
+    reference = stats.binomtest(only_a, only_a + only_b, 0.5).pvalue
+    assert st.mcnemar_exact(only_a, only_b) == pytest.approx(reference)
+
+
+def test_mcnemar_without_discordant_tasks_is_one_and_refuses_non_counts() -> None:
+    assert st.mcnemar_exact(0, 0) == 1.0
+    with pytest.raises(ValueError, match="only_b"):
+        st.mcnemar_exact(3, -1)
+
+
+def test_paired_difference_solves_tangos_score_equation() -> None:
+    """Tango's statistic at a limit is z, with the nuisance share found here by maximising the likelihood on a grid."""
+    b, c, n = 12, 5, 164
+    interval = st.paired_difference(b, c, n)
+    assert interval.estimate == pytest.approx(7 / 164)
+    for limit, sign in ((interval.low, 1), (interval.high, -1)):
+        only_b = np.linspace(max(0.0, -limit), (1 - limit) / 2, 2_000_001)[1:-1]
+        likelihood = b * np.log(only_b + limit) + c * np.log(only_b) + (n - b - c) * np.log1p(-2 * only_b - limit)
+        share = only_b[np.nanargmax(likelihood)]
+        z = (b - c - n * limit) / math.sqrt(n * (2 * share + limit - limit**2))
+        assert z == pytest.approx(sign * stats.norm.ppf(0.975), abs=1e-3)
+
+
+def test_paired_difference_is_antisymmetric_and_stays_within_bounds() -> None:
+    there, back = st.paired_difference(9, 2, 50), st.paired_difference(2, 9, 50)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert st.paired_difference(10, 0, 10).high == 1.0
+    nothing = st.paired_difference(0, 0, 164)
+    assert nothing.low < 0 < nothing.high < 0.03
+    with pytest.raises(ValueError, match="n must be"):
+        st.paired_difference(3, 3, 5)
+
+
+@pytest.mark.parametrize(("discordant", "a_share"), [(0.05, 0.8), (0.1, 0.5), (0.2, 0.7)])
+def test_paired_difference_covers_95_percent_of_humaneval_sized_runs(discordant: float, a_share: float) -> None:
+    p, q, n = discordant * a_share, discordant * (1 - a_share), 164
+    covered = 0.0
+    for a, b in product(range(60), range(60)):
+        chance = stats.multinomial.pmf([a, b, n - a - b], n, [p, q, 1 - p - q]) if a <= n * p * 4 + 8 else 0.0
+        if chance > 1e-6:
+            interval = st.paired_difference(a, b, n)
+            covered += chance * (interval.low <= p - q <= interval.high)
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+# --- pass@k
+
+
+def test_pass_at_k_by_binomials() -> None:
+    for n, c, k in product([1, 5, 20], [0, 1, 3, 20], [1, 3, 10]):
+        if c <= n and k <= n:
+            assert st.pass_at_k(n, c, k) == pytest.approx(1 - math.comb(n - c, k) / math.comb(n, k))
+
+
+def test_pass_at_k_is_unbiased_and_stable() -> None:
+    solved = np.random.default_rng(14).binomial(20, 0.3, 20_000)
+    assert st.mean_pass_at_k(solved.tolist(), [20] * 20_000, 5) == pytest.approx(1 - 0.7**5, abs=0.003)
+    assert st.pass_at_k(100_000, 10, 1000) == pytest.approx(1 - 0.99**10, rel=1e-3)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 6, 1), (5, -1, 1), (5, 1, 0), (5, 1, 6)])
+def test_impossible_pass_at_k_is_refused(n: int, c: int, k: int) -> None:
+    with pytest.raises(ValueError, match="pass@k"):
+        st.pass_at_k(n, c, k)
+
+
+def test_mean_pass_at_k_needs_tasks() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        st.mean_pass_at_k([], [], 1)
+
+
+# --- goodness of fit
+
+
+def test_goodness_of_fit_by_scipy() -> None:
+    observed, shares = [43, 52, 5, 100], [0.2, 0.25, 0.05, 0.5]
+    reference = stats.chisquare(observed, np.array(shares) * 200)
+    statistic, dof, p = st.chi_square_gof(observed, shares)
+    assert (statistic, dof, p) == pytest.approx((reference.statistic, 3, reference.pvalue))
+
+
+def test_rare_outcomes_are_pooled() -> None:
+    pooled = st.chi_square_gof([50, 40, 4, 3, 3], [0.5, 0.4, 0.04, 0.03, 0.03])
+    assert pooled == pytest.approx(st.chi_square_gof([50, 40, 10], [0.5, 0.4, 0.1]))
+    joined = st.chi_square_gof([50, 48, 2], [0.5, 0.48, 0.02])
+    assert joined == pytest.approx(st.chi_square_gof([50, 50], [0.5, 0.5]))
+
+
+def test_an_impossible_outcome_rejects_outright_and_an_absent_one_costs_nothing() -> None:
+    assert st.chi_square_gof([50, 49, 1], [0.5, 0.5, 0.0]) == (math.inf, 1, 0.0)
+    assert st.chi_square_gof([50, 50, 0], [0.5, 0.5, 0.0]) == (0.0, 1, 1.0)
+
+
+@pytest.mark.parametrize(("observed", "shares"), [([3, 2], [0.5, 0.4]), ([0, 0], [0.5, 0.5]), ([3, 3], [0.5, 0.5])])
+def test_unusable_counts_are_refused(observed: list[int], shares: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"probabilities|outcomes"):
+        st.chi_square_gof(observed, shares)
+
+
+def test_power_by_simulation() -> None:
+    true, supposed, n = np.array([0.35, 0.25, 0.2, 0.2]), np.full(4, 0.25), 200
+    effect = math.sqrt((((true - supposed) ** 2) / supposed).sum())
+    draws = np.random.default_rng(15).multinomial(n, true, 2000)
+    found = np.mean([st.chi_square_gof(draw, supposed)[2] < 0.05 for draw in draws])
+    assert st.chi_square_power(effect, n, 3) == pytest.approx(found, abs=0.03)
+
+
+def test_power_at_no_effect_is_the_level() -> None:
+    assert st.chi_square_power(0.0, 100, 3, alpha=0.01) == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="alpha"):
+        st.chi_square_power(0.1, 100, 3, alpha=0.0)
