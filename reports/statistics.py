@@ -93,7 +93,7 @@ def paired_ratio(
     The interval is log ratio +- t * standard error, t with units - 1 degrees of freedom, the standard error that of
     the log ratio over bootstrap resamples times sqrt(n / (n - 1)) (Efron and Tibshirani 1993, ch. 12; Hesterberg 2015,
     arXiv 1411.5279). Above BOOTSTRAP_UNITS units the standard error is the delta method's, which agrees there. On
-    simulated timings of 5 to 30 prompts it covers 93-98% at 95; percentile and BCa intervals cover 81-93%, and the
+    simulated timings of 8 to 30 prompts it covers 92-98% at 95; percentile and BCa intervals cover 81-93%, and the
     studentized bootstrap explodes when a few rounds were interrupted. One unit has no known spread: (0, inf).
     Raises ValueError on empty, unequal, non-finite or non-positive input.
     """
