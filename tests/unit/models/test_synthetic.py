@@ -271,6 +271,15 @@ def test_the_last_steps_draft_no_more_than_the_target_can_use(
     assert counts == synthetic.expected_counts(pair.next_target, pair.next_draft, 9, new_tokens, 4)
 
 
+def test_the_counts_hold_for_mistral_beyond_its_sliding_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, draft = (replace(SHAPES[name], kind="mistral", sliding_window=16) for name in ("tiny", "tiny-draft"))
+    pair = synthetic.build_pair(target, draft, 0.8)
+    assert pair.target.config.model_type == "mistral"
+    tokens, counts = _observe_assisted(pair, [4, 9], NEW_TOKENS, 3, monkeypatch)
+    assert tokens == synthetic.continuation(pair.next_target, 9, NEW_TOKENS)
+    assert counts == synthetic.expected_counts(pair.next_target, pair.next_draft, 9, NEW_TOKENS, 3)
+
+
 def test_expected_counts_by_hand() -> None:
     """Six tokens 0 > 1 > 2 > 3 > 4 > 5 > 0; the draft errs after 1 and 4. Seven new tokens after 0, drafts of three.
 
