@@ -144,7 +144,7 @@ int nvmlDeviceGetPowerUsage(device_t *d, unsigned *milliwatts) {
 int nvmlDeviceGetFieldValues(device_t *d, int count, field_t *values) {
     CHECK();
     note("power");
-    usleep((useconds_t)number("STUB_HANG_US", 0));
+    if (getenv("STUB_HANG_US")) usleep((useconds_t)number("STUB_HANG_US", 0));
     if (count != 1 || values[0].field != 186) return 2;
     values[0].ret = (int)number("STUB_FIELD_RETURN", 0);
     values[0].type = 1;

@@ -33,12 +33,11 @@ def domain(root: Path, name: str, label: str, microjoules: int, wraps_at: int = 
 
 
 def sampled(powercap: Path, *advances: tuple[Path, int]) -> CpuTelemetry:
-    """A window of 150 ms in whose middle the counters are set to new values."""
-    with CpuSampler(interval=0.02, powercap=powercap) as sampler:
-        time.sleep(0.07)
+    """A window read only at its two ends, in which the counters are set to new values."""
+    with CpuSampler(interval=60, powercap=powercap) as sampler:
+        time.sleep(0.05)
         for folder, microjoules in advances:
             (folder / "energy_uj").write_text(f"{microjoules}\n")
-        time.sleep(0.08)
     assert isinstance(sampler.telemetry, CpuTelemetry)
     return sampler.telemetry
 
