@@ -1,0 +1,143 @@
+"""Options and hooks only: what the command line says becomes one Study, its cases become pytest items.
+
+No logic of its own: parsing is in fixtures/options.py, the run in fixtures/session.py, the table in reports/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fixtures import items, options
+from fixtures.session import BenchSession, CaseFailed, CaseSkipped
+from fixtures.study import EngineKey, StudyError
+from reports.run import CaseResult, read_run
+from reports.tables import print_run
+
+if TYPE_CHECKING:
+    from fixtures.models.engine import Engine
+
+SESSION = pytest.StashKey[BenchSession]()
+BEGUN = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not options.measures(config):
+        return
+    given = options.given_options(config)
+    try:
+        items.refuse_what_spoils_timing(config)
+        study = options.build_study(given)
+        path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
+        config.stash[SESSION] = BenchSession(study, path, resume=resume, argv=list(config.invocation_params.args))
+    except (StudyError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    session = metafunc.config.stash.get(SESSION, None)
+    if session is not None and {"engine", "point"} <= set(metafunc.fixturenames):
+        items.parametrize(metafunc, session)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        _order(config, session, items)
+
+
+def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.Item]) -> None:
+    done = items.order(session, collected)
+    if done:
+        config.hook.pytest_deselected(items=done)
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    bench = session.config.stash.get(SESSION, None)
+    planned = [item for item in session.items if items.case_of(item) is not None]
+    if bench is None or not planned or session.config.option.collectonly:
+        return
+    try:
+        bench.begin(len(planned))
+    except (ValueError, CaseFailed) as error:
+        raise pytest.UsageError(str(error)) from None
+    session.config.stash[BEGUN] = True
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.showfspath = False
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine | Exception]:
+    """The loaded pair of this block of cases; what went wrong instead, if it could not be loaded."""
+    key: EngineKey = request.param
+    bench = request.config.stash[SESSION]
+    try:
+        loaded: Engine | Exception = bench.load(key)
+    except Exception as error:
+        loaded = error.with_traceback(None)
+    yield loaded
+    del loaded
+    bench.unload()
+
+
+@pytest.fixture
+def point(request: pytest.FixtureRequest) -> Any:
+    """How the engine decodes in this case."""
+    return request.param
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Callable[..., CaseResult]:
+    """Time this test's case, one round per prompt, and write it to the run file."""
+    bench = request.config.stash[SESSION]
+    case = items.case_of(request.node)
+    assert case is not None
+
+    def timed(function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
+        benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=0)
+
+    def run(*, again: bool = False) -> CaseResult:
+        if isinstance(engine, Exception):
+            pytest.fail(bench.failed_to_load(case, engine, again=again), pytrace=False)
+        try:
+            result = bench.measure(case, engine, timed, again=again)
+        except CaseSkipped as skipped:
+            pytest.skip(str(skipped))
+        except CaseFailed as failed:
+            pytest.fail(str(failed), pytrace=False)
+        benchmark.extra_info.update(case=case.id, again=again, **result.metrics)
+        return result
+
+    return run
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """The progress line says how a case went; pytest's dots would only cut through it."""
+    if config.stash.get(BEGUN, False) and report.when == "call" and config.get_verbosity() <= 0:
+        return report.outcome, "", ""
+    return None
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.stash.get(BEGUN, False):
+        bench = session.config.stash[SESSION]
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            bench.abandon()
+        else:
+            bench.end()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.stash.get(BEGUN, False):
+        bench = config.stash[SESSION]
+        print_run(read_run(bench.path), terminalreporter)
+        terminalreporter.write_line(items.closing_line(bench))

@@ -1,0 +1,128 @@
+"""Which case is compared with which, and by how much it is faster, with an interval. Pure; renders nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.run import CaseResult, Run, Sample
+from reports.statistics import Interval, drift, paired_ratio
+
+_SAMPLING = ("do_sample", "temperature", "top_p")
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """Seconds per token of the baseline over those of the case, on the same prompts; above 1 the case is faster."""
+
+    baseline: str
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the baseline's seconds per token changed from the start to the end of its block (1.0: not at all)."""
+
+    baseline: str
+    ratio: float
+    limit: float
+
+    @property
+    def unstable(self) -> bool:
+        return not (1 - self.limit <= self.ratio <= 1 + self.limit)
+
+
+def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup | None:
+    """The case against its baseline: plain, dynamic cache, unquantized, uncompiled; None if that was not measured.
+
+    same_engine: against plain decoding with the same target quantization, dtype and compile instead. A baseline
+    measured twice counts with the mean of both times per prompt. A baseline is not compared with itself.
+    """
+    measurements = baseline_measurements(case, run, same_engine=same_engine)
+    if case.status != "ok" or not measurements or any(case is one for one in measurements):
+        return None
+    base = _mean_seconds(measurements)
+    pairs = [(base[sample.prompt], sample) for sample in case.samples if sample.prompt in base]
+    if not pairs:
+        return None
+    interval = paired_ratio(
+        [seconds for (seconds, _), _ in pairs],
+        [tokens for (_, tokens), _ in pairs],
+        [sample.seconds for _, sample in pairs],
+        [sample.new_tokens for _, sample in pairs],
+    )
+    return Speedup(measurements[0].id, interval)
+
+
+def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = False) -> list[CaseResult]:
+    """The baseline's measurements in this run, first and repeated, that ended well."""
+    wanted = _baseline_key(case, same_engine)
+    return [other for other in run.cases if other.status == "ok" and _own_key(other) == wanted]
+
+
+def drifts(run: Run) -> list[Drift]:
+    """The drift of every baseline that was measured again."""
+    limit = float(run.header.get("study", {}).get("drift_limit", 0.05))
+    found = []
+    for again in (case for case in run.cases if case.again and case.status == "ok"):
+        first = run.finished.get(again.id)
+        if first is not None and first.status == "ok":
+            found.append(Drift(again.id, drift(_latency(first.samples), _latency(again.samples)), limit))
+    return found
+
+
+def keeps_answers(case: CaseResult) -> bool:
+    """Whether the case decodes the baseline's own model: nothing quantized that decides on tokens."""
+    return case.engine.get("target_quant", "none") == "none" and case.point.get("cache") != "quantized"
+
+
+def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseResult | None:
+    """The fastest case that keeps the baseline's answers; sampled and greedy cases compete alike."""
+    fit = [
+        case
+        for case in cases
+        if case.status == "ok"
+        and case.samples
+        and keeps_answers(case)
+        and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
+    ]
+    return min(fit, key=lambda case: _latency(case.samples), default=None)
+
+
+def _own_key(case: CaseResult) -> tuple[Any, ...] | None:
+    if case.kind != "decode" or case.point.get("strategy") != "plain":
+        return None
+    return (*_engine_key(case.engine, own=True), case.point.get("cache"), *_rest(case))
+
+
+def _baseline_key(case: CaseResult, same_engine: bool) -> tuple[Any, ...]:
+    compiled = bool(case.engine.get("compile"))
+    cache = "static" if same_engine and compiled else "dynamic"
+    return (*_engine_key(case.engine, own=same_engine), cache, *_rest(case))
+
+
+def _engine_key(engine: Mapping[str, Any], *, own: bool) -> tuple[Any, ...]:
+    kept = (engine.get("target_quant"), bool(engine.get("compile"))) if own else ("none", False)
+    return (engine.get("pair"), engine.get("dtype"), *kept)
+
+
+def _rest(case: CaseResult) -> tuple[Any, ...]:
+    sampling = tuple(case.point.get(name) for name in _SAMPLING)
+    return (*sampling, tuple(sorted((key, str(value)) for key, value in case.workload.items())))
+
+
+def _mean_seconds(measurements: Sequence[CaseResult]) -> dict[int, tuple[float, int]]:
+    """Per prompt: mean seconds and tokens over the measurements that have it."""
+    found: dict[int, list[Sample]] = {}
+    for measurement in measurements:
+        for sample in measurement.samples:
+            found.setdefault(sample.prompt, []).append(sample)
+    return {
+        prompt: (sum(s.seconds for s in samples) / len(samples), samples[0].new_tokens)
+        for prompt, samples in found.items()
+    }
+
+
+def _latency(samples: Sequence[Sample]) -> float:
+    return sum(sample.seconds for sample in samples) / sum(sample.new_tokens for sample in samples)

@@ -1,0 +1,268 @@
+"""The run file: an append-only JSON Lines journal of one run of the suite; writing, reading, merging.
+
+Knows the shape of a run and nothing of how it was measured or what it means. Each line is flushed and
+fsynced, so a killed run keeps every finished case.
+
+Format history
+  1  first: lines of kind run, case, end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+SCHEMA = 1
+
+Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
+STATUSES: tuple[Status, ...] = ("ok", "failed", "oom", "timeout", "skipped")
+Kind = Literal["decode", "humaneval"]
+
+
+class RunFileError(ValueError):
+    """A run file cannot be used; the message names the file, the key or line, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt, one generation, with all its raw figures. Times in seconds (float64), the rest are counts.
+
+    drafted = accepted + rejected + censored, where censored tokens lay past the end of the output, so that
+    nobody checked them. steps holds (proposed, accepted) of every step in order. proposed_at[i] and
+    accepted_at[i] count the steps that proposed, and accepted, a token at draft position i (0 is the first).
+    first_tokens is how many tokens the first forward of the target yielded (their time is ttft_seconds).
+    """
+
+    prompt: int
+    seconds: float
+    new_tokens: int
+    target_forwards: int
+    output_sha256: str
+    ttft_seconds: float | None = None
+    first_tokens: int = 1
+    draft_forwards: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    censored: int = 0
+    rollbacks: int = 0
+    proposed_at: tuple[int, ...] = ()
+    accepted_at: tuple[int, ...] = ()
+    steps: tuple[tuple[int, int], ...] = ()
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    other_seconds: float = 0.0
+    output_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case of a run: what was asked (engine, point, workload), how it ended, and what was measured.
+
+    again marks the second measurement of a baseline, at the end of its engine's block. facts holds figures
+    that are not per sample (memory, load seconds, compile seconds...), each a number with its unit in its name.
+    """
+
+    id: str
+    status: Status
+    kind: Kind = "decode"
+    experiment: str = ""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    point: Mapping[str, Any] = field(default_factory=dict)
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    again: bool = False
+    started_at: str = ""
+    samples: tuple[Sample, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    telemetry: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run file. header: study, environment and settings as written; complete: its end line is there."""
+
+    path: Path
+    header: Mapping[str, Any]
+    cases: tuple[CaseResult, ...]
+    complete: bool
+    end: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> dict[str, CaseResult]:
+        """The last result of every case, by id; repeats of baselines are not in it."""
+        return {case.id: case for case in self.cases if not case.again}
+
+
+class RunWriter:
+    """Appends lines to a run file; every line is on disk when the call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_tail(path)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def run(self, header: Mapping[str, Any]) -> None:
+        self._append({"kind": "run", "schema": SCHEMA, **header})
+
+    def case(self, result: CaseResult) -> None:
+        self._append(case_line(result))
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        self._append({"kind": "end", **summary})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def case_line(result: CaseResult) -> dict[str, Any]:
+    """A case as a JSON line; the line's `kind` is `case`, what was measured is under `case_kind`."""
+    line = _without_defaults(result)
+    line.pop("kind", None)
+    if result.samples:
+        line["samples"] = [_without_defaults(sample) for sample in result.samples]
+    return {"kind": "case", "case_kind": result.kind, **line}
+
+
+def read_run(path: Path | str) -> Run:
+    """Read a run file.
+
+    A torn last line is dropped with a warning, and so is everything of an older schema that is unknown here.
+    Raises RunFileError for a file that is missing, not a run file, damaged before its last line, without a
+    `run` line, or of a newer schema.
+    """
+    path = Path(path)
+    header: dict[str, Any] | None = None
+    cases: list[CaseResult] = []
+    end: dict[str, Any] = {}
+    warnings: list[str] = []
+    for number, line in _lines(path, warnings):
+        kind = line.get("kind")
+        if kind == "run":
+            _check_schema(path, line)
+            if header is None:
+                header = line
+            end = {}
+        elif kind == "case":
+            if header is None:
+                raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
+            cases.append(_case(path, number, line))
+        elif kind == "end":
+            end = line
+        else:
+            raise RunFileError(f"{path}: line {number}: kind is {kind!r}, not run, case or end; not a run file")
+    if header is None:
+        raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
+    return Run(path, header, tuple(cases), bool(end), end, tuple(warnings))
+
+
+def write_merged(runs: Iterable[Run], path: Path) -> None:
+    """Concatenate the cases of several runs into a new run file under the first one's header."""
+    runs = list(runs)
+    if path.exists():
+        raise RunFileError(f"{path}: exists already; name a new file for the merged run")
+    writer = RunWriter(path)
+    header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
+    writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
+    for run in runs:
+        for case in run.cases:
+            writer.case(case)
+    if all(run.complete for run in runs):
+        writer.end({"merged": True})
+    writer.close()
+
+
+def drop_torn_tail(path: Path) -> None:
+    """Cut a file back to its last line break, so that appending after a crash cannot join two lines."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        data = file.read()
+        if data and not data.endswith(b"\n"):
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise RunFileError(f"{path}: no such file; `make bench` writes one under reports/runs/") from None
+    except OSError as error:
+        raise RunFileError(f"{path}: cannot be read: {error.strerror}") from None
+    with file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            try:
+                line = json.loads(raw)
+            except ValueError:  # not JSON, or not UTF-8
+                if not raw.endswith(b"\n"):
+                    warnings.append(
+                        f"{path}: line {number} is cut off and was dropped (the run was killed while writing)"
+                    )
+                    return
+                raise RunFileError(f"{path}: line {number} is not JSON; the file is damaged, measure again") from None
+            if not isinstance(line, dict):
+                raise RunFileError(f"{path}: line {number} is not a JSON object; not a run file")
+            yield number, line
+
+
+def _check_schema(path: Path, line: Mapping[str, Any]) -> None:
+    schema = line.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise RunFileError(f"{path}: schema is {schema!r}, not a number; not a run file of decodebench")
+    if schema > SCHEMA:
+        raise RunFileError(f"{path}: schema {schema} is newer than {SCHEMA}, the newest known here; update decodebench")
+
+
+_CASE_FIELDS = {item.name: item for item in dataclasses.fields(CaseResult)}
+_SAMPLE_FIELDS = {item.name: item for item in dataclasses.fields(Sample)}
+
+
+def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
+    status = line.get("status")
+    if status not in STATUSES:
+        raise RunFileError(f"{path}: line {number}: status is {status!r}, not one of {', '.join(STATUSES)}")
+    values = {key: value for key, value in line.items() if key in _CASE_FIELDS and key != "kind"}
+    values["kind"] = line.get("case_kind", "decode")
+    try:
+        values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
+        values["notes"] = tuple(line.get("notes", ()))
+        return CaseResult(**values)
+    except (TypeError, AttributeError) as error:
+        raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
+
+
+def _sample(values: Mapping[str, Any]) -> Sample:
+    known = {key: value for key, value in values.items() if key in _SAMPLE_FIELDS}
+    for name in ("proposed_at", "accepted_at", "output_tokens"):
+        if name in known:
+            known[name] = tuple(known[name])
+    if "steps" in known:
+        known["steps"] = tuple((proposed, accepted) for proposed, accepted in known["steps"])
+    return Sample(**known)
+
+
+def _without_defaults(item: Sample | CaseResult) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, one level deep."""
+    kept = {}
+    for each in dataclasses.fields(item):
+        value = getattr(item, each.name)
+        default = each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default
+        if value != default:
+            kept[each.name] = value
+    return kept

@@ -1,0 +1,158 @@
+"""The table of a run, in the terminal and in Markdown: both are views of the same rows. Computes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports.comparison import Speedup, best, drifts, speedup
+from reports.run import CaseResult, Run
+from reports.statistics import Interval
+
+COLUMNS = ("case", "tokens/s", "ms/token", "speedup [95%]", "accept rate", "tokens/step", "rollbacks", "status")
+
+WIDTH_OF_FILES = 170  # of output that goes to a file or a pipe, where no terminal says how wide it is
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case as shown. cells follow COLUMNS; best: the fastest case that keeps the baseline's answers."""
+
+    cells: tuple[str, ...]
+    best: bool
+    ok: bool
+
+
+def rows(run: Run) -> list[Row]:
+    """All cases of a run, fastest first, then those that were not measured, in their order."""
+    cases = [case for case in run.finished.values() if case.kind == "decode"]
+    measured = sorted((case for case in cases if case.status == "ok" and case.samples), key=_seconds_per_token)
+    others = [case for case in cases if not (case.status == "ok" and case.samples)]
+    winner = best(measured, run.header.get("study", {}).get("workload", {}).get("gen_toks"))
+    return [_row(case, run, case is winner) for case in [*measured, *others]]
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader of the table must know: drift, instability, an incomplete run, dropped lines."""
+    found = []
+    for drift in drifts(run):
+        change = f"{100 * (drift.ratio - 1):+.1f}%"
+        if drift.unstable:
+            found.append(
+                f"UNSTABLE: {drift.baseline} took {change} more per token at the end of its block than at its start "
+                f"(limit {100 * drift.limit:g}%); the machine is noisy or busy, do not trust small differences"
+            )
+        else:
+            found.append(f"drift: {drift.baseline} {change} per token from the start to the end of its block")
+    if not run.complete:
+        found.append("incomplete: the run was interrupted; continue it with --resume")
+    return [*found, *run.warnings]
+
+
+def legend(run: Run) -> str:
+    """What the speedup is against and what the mark means."""
+    workload = run.header.get("study", {}).get("workload", {})
+    return (
+        f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
+        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain decoding "
+        "with a dynamic cache, unquantized and uncompiled, on the same prompts. * fastest that keeps the baseline's answers."
+    )
+
+
+def title(run: Run) -> str:
+    """Study, processor or GPU, versions: which run this table is of."""
+    environment = run.header.get("environment", {})
+    hardware, versions = environment.get("hardware", {}), environment.get("versions", {})
+    machine = (
+        hardware.get("gpu") or f"{hardware.get('cpu', 'unknown processor')}, {hardware.get('cpu_cores', '?')} cores"
+    )
+    stack = ", ".join(
+        f"{name} {versions[name]}" for name in ("torch", "transformers", "bitsandbytes") if name in versions
+    )
+    return f"{run.header.get('study', {}).get('name', 'run')}: {machine}; {stack}"
+
+
+def terminal_table(run: Run) -> Table:
+    """The table for a terminal."""
+    table = Table(title=title(run), title_justify="left", caption=legend(run), caption_justify="left")
+    for number, name in enumerate(COLUMNS):
+        last = number == len(COLUMNS) - 1
+        table.add_column(
+            name,
+            justify="left" if number == 0 or last else "right",
+            overflow="fold",
+            no_wrap=0 < number < len(COLUMNS) - 1,
+            min_width=30 if number == 0 else None,
+        )
+    for row in rows(run):
+        table.add_row(
+            *(Text(cell) for cell in row.cells), style="bold green" if row.best else (None if row.ok else "dim")
+        )
+    return table
+
+
+def markdown_table(run: Run) -> str:
+    """The same table in Markdown."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|:---|" + "---:|" * (len(COLUMNS) - 2) + ":---|"]
+    for row in rows(run):
+        cells = [cell.replace("|", "\\|") for cell in row.cells]
+        cells[0] = f"`{cells[0].removesuffix(' *')}`" + (" **\\***" if row.best else "")
+        lines.append(
+            "| " + " | ".join(f"**{cell}**" if row.best and i else cell for i, cell in enumerate(cells)) + " |"
+        )
+    return "\n".join(lines)
+
+
+def print_run(run: Run, terminal: Any = None) -> None:
+    """Print table and notes; `terminal` is pytest's reporter, or None for standard output."""
+    file = None if terminal is None else terminal._tw._file
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=WIDTH_OF_FILES)
+    console.print()
+    console.print(terminal_table(run))
+    for note in notes(run):
+        console.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
+
+
+def _row(case: CaseResult, run: Run, is_best: bool) -> Row:
+    ok = case.status == "ok" and bool(case.samples)
+    status = case.status if ok or not case.reason else f"{case.status}: {case.reason}"
+    if not ok:
+        return Row((case.id, *[""] * 6, status), False, False)
+    per_token = _seconds_per_token(case)
+    metrics = case.metrics
+    cells = (
+        case.id + (" *" if is_best else ""),
+        f"{1 / per_token:.1f}",
+        f"{1000 * per_token:.1f}",
+        _speedup(speedup(case, run)),
+        _number(metrics.get("accept_rate"), ".2f"),
+        _number(metrics.get("tokens_per_step"), ".2f"),
+        _number(metrics.get("total_rollbacks"), ".0f"),
+        status,
+    )
+    return Row(cells, is_best, True)
+
+
+def interval_text(interval: Interval) -> str:
+    """`1.32 [1.28, 1.37]`."""
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _speedup(found: Speedup | None) -> str:
+    return "" if found is None else interval_text(found.interval)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _seconds_per_token(case: CaseResult) -> float:
+    tokens: Sequence[int] = [sample.new_tokens for sample in case.samples]
+    return sum(sample.seconds for sample in case.samples) / sum(tokens)
