@@ -4,7 +4,7 @@ Knows the shape of a run and nothing of how it was measured or what it means. Ea
 fsynced, so a killed run keeps every finished case.
 
 Format history
-  1  first: lines of kind run, case, end
+  1  first: lines of kind run, case, completion, verdict, end
 """
 
 from __future__ import annotations
@@ -86,8 +86,33 @@ class CaseResult:
 
 
 @dataclass(frozen=True)
+class Completion:
+    """One HumanEval completion of one case. tokens: new tokens generated; seconds: its share of its batch's time.
+
+    Written in two lines, so that neither generating nor judging is repeated after an interruption: `completion` when it
+    was generated, then `verdict` with status and detail. status is empty until then; only "passed" counts as solved.
+    """
+
+    case: str
+    task_id: str
+    sample: int
+    completion: str
+    tokens: int
+    seconds: float
+    status: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+
+@dataclass(frozen=True)
 class Run:
-    """A whole run file. header: study, environment and settings as written; complete: its end line is there."""
+    """A whole run file. header: study, environment and settings as written; complete: its end line is there.
+
+    completions: those of HumanEval cases, finished or not, each with its verdict if it has one.
+    """
 
     path: Path
     header: Mapping[str, Any]
@@ -95,6 +120,7 @@ class Run:
     complete: bool
     end: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    completions: tuple[Completion, ...] = ()
 
     @property
     def finished(self) -> dict[str, CaseResult]:
@@ -117,6 +143,12 @@ class RunWriter:
     def case(self, result: CaseResult) -> None:
         self._append(case_line(result))
 
+    def completion(self, generated: Completion) -> None:
+        self._append(completion_line(generated))
+
+    def verdict(self, judged: Completion) -> None:
+        self._append(verdict_line(judged))
+
     def end(self, summary: Mapping[str, Any]) -> None:
         self._append({"kind": "end", **summary})
 
@@ -138,6 +170,19 @@ def case_line(result: CaseResult) -> dict[str, Any]:
     return {"kind": "case", "case_kind": result.kind, **line}
 
 
+def completion_line(generated: Completion) -> dict[str, Any]:
+    """What was generated, without the verdict."""
+    line = {"kind": "completion", **dataclasses.asdict(generated)}
+    del line["status"], line["detail"]
+    return line
+
+
+def verdict_line(judged: Completion) -> dict[str, Any]:
+    """The verdict on a completion that an earlier line holds."""
+    names = ("case", "task_id", "sample", "status", "detail")
+    return {"kind": "verdict", **{name: getattr(judged, name) for name in names}}
+
+
 def read_run(path: Path | str) -> Run:
     """Read a run file.
 
@@ -148,6 +193,7 @@ def read_run(path: Path | str) -> Run:
     path = Path(path)
     header: dict[str, Any] | None = None
     cases: list[CaseResult] = []
+    completions: dict[tuple[Any, ...], Completion] = {}
     end: dict[str, Any] = {}
     warnings: list[str] = []
     for number, line in _lines(path, warnings):
@@ -161,13 +207,17 @@ def read_run(path: Path | str) -> Run:
             if header is None:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
             cases.append(_case(path, number, line))
+        elif kind in ("completion", "verdict"):
+            _completion(path, number, line, completions)
         elif kind == "end":
             end = line
         else:
-            raise RunFileError(f"{path}: line {number}: kind is {kind!r}, not run, case or end; not a run file")
+            raise RunFileError(
+                f"{path}: line {number}: kind is {kind!r}, not run, case, completion, verdict or end; not a run file"
+            )
     if header is None:
         raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
-    return Run(path, header, tuple(cases), bool(end), end, tuple(warnings))
+    return Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()))
 
 
 def write_merged(runs: Iterable[Run], path: Path) -> None:
@@ -179,6 +229,10 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
     header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
     writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
     for run in runs:
+        for one in run.completions:
+            writer.completion(one)
+            if one.status:
+                writer.verdict(one)
         for case in run.cases:
             writer.case(case)
     if all(run.complete for run in runs):
@@ -245,6 +299,24 @@ def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
         return CaseResult(**values)
     except (TypeError, AttributeError) as error:
         raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
+
+
+_COMPLETION_FIELDS = {item.name for item in dataclasses.fields(Completion)}
+
+
+def _completion(
+    path: Path, number: int, line: Mapping[str, Any], completions: dict[tuple[Any, ...], Completion]
+) -> None:
+    """Take up a completion, or the verdict on one that came before."""
+    values = {key: value for key, value in line.items() if key in _COMPLETION_FIELDS}
+    place = tuple(line.get(key) for key in ("case", "task_id", "sample"))
+    try:
+        if line["kind"] == "completion":
+            completions[place] = Completion(**values)
+        else:
+            completions[place] = dataclasses.replace(completions[place], status=line["status"], detail=line["detail"])
+    except (TypeError, KeyError) as error:
+        raise RunFileError(f"{path}: line {number}: not a {line['kind']} of schema {SCHEMA}: {error}") from None
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
