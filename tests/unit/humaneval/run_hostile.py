@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from hostile_programs import HOSTILE, LIMITS
+from hostile import LIMITS
+from hostile_programs import HOSTILE
 
 from fixtures.humaneval.sandbox import Isolation, Kind, check_many, why_not
 

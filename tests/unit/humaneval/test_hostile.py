@@ -8,7 +8,8 @@ from typing import Any
 
 import guard
 import pytest
-from hostile_programs import HOSTILE, LIMITS, Hostile
+from hostile import LIMITS, Hostile
+from hostile_programs import HOSTILE
 
 from fixtures.humaneval.sandbox import isolation
 
