@@ -1,0 +1,110 @@
+"""What the suite's own tests share: a tiny study, the command line as a user runs it, tiny loaded pairs.
+
+Imports no torch: most tests need none.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from fixtures.models.engine import Engine
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for a second thread
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TINY = """\
+name = "tiny"
+description = "The tiny synthetic pair: exact counts in a few seconds"
+pair = "synthetic-tiny"
+warmup = 0
+drift_limit = 1000.0
+
+[workload]
+prompts = "synthetic"
+num_samples = 2
+max_prompt = 8
+gen_toks = 8
+
+[defaults]
+dtype = "fp32"
+
+[[sweep]]
+experiment = "baseline"
+
+[[sweep]]
+experiment = "speculative_decoding"
+strategy = "assisted"
+assist_toks = [1, 3]
+confidence_threshold = 0.0
+
+[[sweep]]
+experiment = "speculative_decoding"
+strategy = "prompt_lookup"
+assist_toks = 3
+"""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study file of one engine and four cases, plus the repeated baseline: five items."""
+    path = tmp_path_factory.mktemp("study") / "tiny.toml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_bench() -> Run:
+    """`run_bench(*arguments, **environment)`: `pytest perf_tests` with them, in the checkout, output captured."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pytest", "perf_tests", "-p", "no:cacheprovider", *map(str, arguments)]
+        return _run(command, environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_reports() -> Run:
+    """`run_reports(*arguments)`: `python -m reports` with them, in the checkout, output captured."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return _run([sys.executable, "-m", "reports", *map(str, arguments)], environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_engine() -> Callable[..., Engine]:
+    """`tiny_engine(pair, dtype=..., ...)`: a tiny synthetic pair, loaded once per set of arguments."""
+    loaded: dict[object, Engine] = {}
+
+    def load(pair: str = "synthetic-tiny", **settings: str) -> Engine:
+        import torch
+
+        from fixtures.models.engine import load_engine
+        from fixtures.models.pairs import find_pair
+        from fixtures.study import EngineKey
+
+        key = EngineKey(pair, **{"dtype": "fp32", **settings})
+        if key not in loaded:
+            loaded[key] = load_engine(key, find_pair(pair), torch.device("cpu"))
+        return loaded[key]
+
+    return load
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
