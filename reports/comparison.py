@@ -77,14 +77,20 @@ def keeps_answers(case: CaseResult) -> bool:
     return case.engine.get("target_quant", "none") == "none" and case.point.get("cache") != "quantized"
 
 
+def is_wrong(case: CaseResult) -> bool:
+    """Whether the case's greedy output was found to differ from plain decoding's by more than rounding explains."""
+    return dict(case.facts.get("losslessness") or {}).get("verdict") == "wrong"
+
+
 def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseResult | None:
-    """The fastest case that keeps the baseline's answers; sampled and greedy cases compete alike."""
+    """The fastest case that keeps the baseline's answers; sampled and greedy cases compete alike, wrong ones not."""
     fit = [
         case
         for case in cases
         if case.status == "ok"
         and case.samples
         and keeps_answers(case)
+        and not is_wrong(case)
         and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
     ]
     return min(fit, key=lambda case: _latency(case.samples), default=None)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports.comparison import Speedup, best, drifts, speedup
+from reports.comparison import Speedup, best, drifts, is_wrong, speedup
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
 
@@ -122,7 +122,7 @@ def print_run(run: Run, terminal: Any = None) -> None:
 
 def _row(case: CaseResult, run: Run, is_best: bool) -> Row:
     ok = case.status == "ok" and bool(case.samples)
-    status = case.status if ok or not case.reason else f"{case.status}: {case.reason}"
+    status = _status(case, ok)
     if not ok:
         return Row((case.id, *[""] * 6, status), False, False)
     per_token = _seconds_per_token(case)
@@ -138,6 +138,14 @@ def _row(case: CaseResult, run: Run, is_best: bool) -> Row:
         status,
     )
     return Row(cells, is_best, True)
+
+
+def _status(case: CaseResult, ok: bool) -> str:
+    """How the case ended; for a wrong one the prompt and the output token, counted from 0 as in the run file."""
+    if ok and is_wrong(case):
+        first = case.facts["losslessness"].get("first", {})
+        return f"wrong: prompt {first.get('prompt', '?')} differs from token {first.get('position', '?')} on"
+    return case.status if ok or not case.reason else f"{case.status}: {case.reason}"
 
 
 def interval_text(interval: Interval) -> str:
