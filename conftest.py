@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fixtures import items, options
-from fixtures.session import BenchSession, CaseFailed, CaseSkipped
+from fixtures.measuring import CaseFailed, CaseSkipped
+from fixtures.session import BenchSession
 from fixtures.study import EngineKey, StudyError
 from reports.run import CaseResult, read_run
 from reports.tables import print_run
@@ -29,10 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not options.measures(config):
-        return
     given = options.given_options(config)
     try:
+        options.refuse_swallowed(given)
+        if not options.measures(config):
+            return
         items.refuse_what_spoils_timing(config)
         study = options.build_study(given)
         path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
