@@ -207,6 +207,7 @@ def read_run(path: Path | str) -> Run:
             if header is None:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
             cases.append(_case(path, number, line))
+            end = {}
         elif kind in ("completion", "verdict"):
             _completion(path, number, line, completions)
         elif kind == "end":
@@ -241,13 +242,23 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
 
 
 def drop_torn_tail(path: Path) -> None:
-    """Cut a file back to its last line break, so that appending after a crash cannot join two lines."""
+    """Cut a torn last line off, so that appending after a crash cannot join two lines.
+
+    A last line that lacks only its line break is whole: `read_run` counts it, so it is completed and kept.
+    """
     if not path.exists():
         return
     with path.open("rb+") as file:
         data = file.read()
-        if data and not data.endswith(b"\n"):
-            file.truncate(data.rfind(b"\n") + 1)
+        if not data or data.endswith(b"\n"):
+            return
+        start = data.rfind(b"\n") + 1
+        try:
+            json.loads(data[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")
 
 
 def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -297,7 +308,7 @@ def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
         values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
         values["notes"] = tuple(line.get("notes", ()))
         return CaseResult(**values)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
 
 

@@ -44,7 +44,7 @@ def notes(run: Run) -> list[str]:
         change = f"{100 * (drift.ratio - 1):+.1f}%"
         if drift.unstable:
             found.append(
-                f"UNSTABLE: {drift.baseline} took {change} more per token at the end of its block than at its start "
+                f"UNSTABLE: {drift.baseline} changed by {change} per token from the start to the end of its block "
                 f"(limit {100 * drift.limit:g}%); the machine is noisy or busy, do not trust small differences"
             )
         else:
@@ -59,8 +59,9 @@ def legend(run: Run) -> str:
     workload = run.header.get("study", {}).get("workload", {})
     return (
         f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
-        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain decoding "
-        "with a dynamic cache, unquantized and uncompiled, on the same prompts. * fastest that keeps the baseline's answers."
+        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain "
+        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. * fastest that keeps the "
+        "baseline's answers."
     )
 
 

@@ -1,0 +1,60 @@
+"""The parts of a small run file whose figures are known by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.run import CaseResult, Sample
+
+HEADER = {
+    "study": {
+        "name": "planted",
+        "drift_limit": 0.05,
+        "workload": {"prompts": "embedded", "num_samples": 2, "max_prompt": 64, "gen_toks": 10},
+    },
+    "environment": {"hardware": {"cpu": "A processor", "cpu_cores": 2}, "versions": {"torch": "2.13.0"}},
+}
+WORKLOAD = {"prompts": "embedded", "num_samples": 2, "max_prompt": 64, "gen_toks": 10, "prompts_sha256": "abc"}
+ENGINE = {"pair": "p", "target_quant": "none", "draft_quant": "none", "dtype": "bf16", "compile": False}
+
+
+def plain(prompt: int, seconds: float) -> Sample:
+    return Sample(prompt, seconds, 10, 10, f"hash{prompt}", ttft_seconds=seconds / 10)
+
+
+def assisted(prompt: int, seconds: float) -> Sample:
+    return Sample(
+        prompt,
+        seconds,
+        10,
+        4,
+        f"hash{prompt}",
+        ttft_seconds=seconds / 4,
+        first_tokens=4,
+        draft_forwards=9,
+        drafted=9,
+        accepted=6,
+        rejected=2,
+        censored=1,
+        rollbacks=2,
+        proposed_at=(3, 3, 3),
+        accepted_at=(3, 2, 1),
+        steps=((3, 3), (3, 2), (3, 1), (0, 0)),
+        draft_seconds=seconds / 4,
+        verify_seconds=seconds / 2,
+        other_seconds=seconds / 4,
+        output_tokens=tuple(range(10)),
+    )
+
+
+def case(name: str, samples: list[Sample], **changes: Any) -> CaseResult:
+    values: dict[str, Any] = {
+        "id": name,
+        "status": "ok",
+        "experiment": "speculative_decoding",
+        "engine": ENGINE,
+        "point": {"strategy": "plain", "do_sample": False, "cache": "dynamic"},
+        "workload": WORKLOAD,
+        "samples": tuple(samples),
+    }
+    return CaseResult(**values | changes)

@@ -1,0 +1,69 @@
+"""The table of a planted run, to the letter, in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from planted_runs import assisted, case, plain
+from rich.console import Console
+
+from reports.run import Run
+from reports.tables import COLUMNS, markdown_table, notes, rows, terminal_table, title
+
+GOLDEN = """\
+| case | tokens/s | ms/token | speedup [95%] | accept rate | tokens/step | rollbacks | status |
+|:---|---:|---:|---:|---:|---:|---:|:---|
+| `p/assisted` **\\*** | **20.0** | **50.0** | **2.00 [2.00, 2.00]** | **0.75** | **2.50** | **4** | **ok** |
+| `p/plain` | 10.0 | 100.0 |  |  |  |  | ok |
+| `p/lookup` |  |  |  |  |  |  | failed: out of order |"""
+
+
+def test_the_markdown_table_of_a_planted_run(planted: Callable[..., Run]) -> None:
+    assert markdown_table(planted()) == GOLDEN
+
+
+def test_the_terminal_shows_the_same_cells(planted: Callable[..., Run]) -> None:
+    run = planted()
+    output = io.StringIO()
+    Console(file=output, width=170).print(terminal_table(run))
+    shown = output.getvalue()
+    assert "planted: A processor, 2 cores; torch 2.13.0" in shown
+    assert "2 prompts (embedded) of 64 tokens, 10 generated." in shown
+    for row in rows(run):
+        for cell in row.cells:
+            assert cell in shown
+
+
+def test_rows_come_fastest_first_and_unmeasured_last(planted: Callable[..., Run]) -> None:
+    run = planted(
+        case("failed", [], status="failed", reason="a"),
+        case("slow", [plain(0, 2.0)]),
+        case("skipped", [], status="skipped", reason="b"),
+        case("fast", [plain(0, 1.0)], point={"strategy": "prompt_lookup"}),
+    )
+    found = rows(run)
+    assert [row.cells[0] for row in found] == ["fast *", "slow", "failed", "skipped"]
+    assert [row.best for row in found] == [True, False, False, False]
+    assert found[3].cells[-1] == "skipped: b"
+    assert all(len(row.cells) == len(COLUMNS) for row in found)
+
+
+def test_a_repeated_baseline_is_no_row_of_its_own(planted: Callable[..., Run]) -> None:
+    run = planted(case("base", [plain(0, 1.0)]), case("base", [plain(0, 1.0)], again=True))
+    assert [row.cells[0] for row in rows(run)] == ["base *"]
+
+
+def test_a_bar_in_a_reason_does_not_break_the_markdown_table(planted: Callable[..., Run]) -> None:
+    line = markdown_table(planted(case("a", [], status="failed", reason="x | y"))).splitlines()[-1]
+    assert line.count("|") - line.count("\\|") == len(COLUMNS) + 1
+
+
+def test_an_interrupted_run_says_so(planted: Callable[..., Run]) -> None:
+    assert notes(planted(ended=False)) == ["incomplete: the run was interrupted; continue it with --resume"]
+    assert notes(planted(name="whole.jsonl")) == []
+
+
+def test_a_gpu_is_named_in_the_title(planted: Callable[..., Run]) -> None:
+    run = planted(case("a", [assisted(0, 1.0)]), environment={"hardware": {"gpu": "A card"}, "versions": {}})
+    assert title(run).startswith("planted: A card")
