@@ -18,10 +18,12 @@ PAIR = find_pair("synthetic-tiny")
 
 
 @pytest.mark.parametrize(("strategy", "cache"), list(itertools.product(STRATEGIES, CACHES)))
-def test_only_plain_decoding_takes_every_cache(strategy: str, cache: str) -> None:
+def test_speculation_takes_a_dynamic_cache_and_prompt_lookup_an_offloaded_one_too(strategy: str, cache: str) -> None:
     point = DecodingPoint(strategy, assist_toks=3, exit_layer=1 if strategy == "early_exit" else None, cache=cache)
     refusal = why_impossible(ENGINE, point, PAIR)
-    assert (refusal is None) == (strategy == "plain" or cache == "dynamic")
+    assert (refusal is None) == (
+        strategy == "plain" or cache == "dynamic" or (strategy, cache) == ("prompt_lookup", "offloaded")
+    )
     assert refusal is None or (refusal.startswith(f"cache {cache}") and refusal.endswith("use --cache dynamic"))
 
 
