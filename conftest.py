@@ -15,6 +15,7 @@ from fixtures import items, options
 from fixtures.measuring import CaseFailed, CaseSkipped
 from fixtures.session import BenchSession
 from fixtures.study import EngineKey, StudyError
+from fixtures.tracking import check_tracking
 from reports.run import CaseResult, read_run
 from reports.tables import print_run
 
@@ -36,9 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
         if not options.measures(config):
             return
         items.refuse_what_spoils_timing(config)
+        if options.asks_for_humaneval(config):
+            given["humaneval"] = "true"
+        check_tracking(given)
         study = options.build_study(given)
         path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
-        config.stash[SESSION] = BenchSession(study, path, resume=resume, argv=list(config.invocation_params.args))
+        config.stash[SESSION] = BenchSession(
+            study,
+            path,
+            resume=resume,
+            argv=list(config.invocation_params.args),
+            allow_unsandboxed=given.get("allow_unsandboxed", "false").lower() == "true",
+            tracking=given,
+        )
     except (StudyError, ValueError) as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -64,11 +75,11 @@ def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
-    planned = [item for item in session.items if items.case_of(item) is not None]
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
     if bench is None or not planned or session.config.option.collectonly:
         return
     try:
-        bench.begin(len(planned))
+        bench.begin(planned)
     except (ValueError, CaseFailed) as error:
         raise pytest.UsageError(str(error)) from None
     session.config.stash[BEGUN] = True
@@ -118,6 +129,24 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
             pytest.fail(str(failed), pytrace=False)
         benchmark.extra_info.update(case=case.id, again=again, **result.metrics)
         return result
+
+    return run
+
+
+@pytest.fixture
+def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResult]:
+    """Have this test's engine solve HumanEval and write completions, verdicts and the case to the run file."""
+    bench = request.config.stash[SESSION]
+    case = items.case_of(request.node)
+    assert case is not None
+
+    def run() -> CaseResult:
+        if isinstance(engine, Exception):
+            pytest.fail(bench.failed_to_load(case, engine), pytrace=False)
+        try:
+            return bench.solve(case, engine)
+        except CaseFailed as failed:
+            pytest.fail(str(failed), pytrace=False)
 
     return run
 

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from reports import humaneval
 from reports.run import RunFileError, read_run, write_merged
-from reports.tables import legend, markdown_table, notes, print_run, title
+from reports.tables import legend, markdown_table, notes, print_run, rows, title
 
 UNUSABLE = 2
 
@@ -28,7 +29,9 @@ def show(options: argparse.Namespace) -> int:
     """Print the table of a run, as at the end of `pytest perf_tests`."""
     run = read_run(options.file)
     if options.format == "markdown":
-        print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}")
+        print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}" if rows(run) else title(run))
+        if solved := humaneval.markdown_table(run):
+            print(f"\n{solved}")
         for note in notes(run):
             print(f"\n{note}")
     else:

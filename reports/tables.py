@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reports import humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -116,7 +117,10 @@ def print_run(run: Run, terminal: Any = None) -> None:
     if not console.is_terminal:
         console = Console(file=file, highlight=False, width=WIDTH_OF_FILES)
     console.print()
-    console.print(terminal_table(run))
+    if rows(run):
+        console.print(terminal_table(run))
+    if humaneval.humaneval_rows(run):
+        console.print(humaneval.terminal_table(run))
     for note in notes(run):
         console.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
 

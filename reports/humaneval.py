@@ -1,0 +1,246 @@
+"""HumanEval: from completions with verdicts to pass@k, the paired comparison of cases, and their table.
+
+Pure: knows run files, not how completions were made or judged. Two cases are compared problem by problem, because one
+greedy run of 164 problems has a standard error near 3.7 points, which hides most differences between two totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from reports.run import CaseResult, Completion, Run
+from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
+
+LEVEL = 0.05
+NO_EVIDENCE = "no evidence of a difference"
+LEGEND = (
+    "Difference: share of problems solved less the base's, in points, with its 95% interval (Tango; of several "
+    "samples, Student). p: McNemar's exact test over the problems (of several samples, Wilcoxon's), Holm-adjusted over "
+    "the table. tokens/s: while generating, all rows of a batch together."
+)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Head against base, problem by problem. difference: share solved by head less base's; p_value: see `compare`.
+
+    only_base, only_head: problems that only one of them solved, with several samples those that it solved more often.
+    """
+
+    base: str
+    head: str
+    problems: int
+    only_base: int
+    only_head: int
+    difference: Interval
+    p_value: float
+
+    def statement(self, p_value: float | None = None) -> str:
+        """What the comparison shows, at a p-value adjusted for other comparisons if one is given."""
+        if (self.p_value if p_value is None else p_value) >= LEVEL:
+            return NO_EVIDENCE
+        return "solves more" if self.difference.estimate > 0 else "solves fewer"
+
+
+@dataclass(frozen=True)
+class HumanEvalRow:
+    """One HumanEval case as shown; `cells` follow `columns(run)`."""
+
+    cells: tuple[str, ...]
+    ok: bool
+
+
+def derive(completions: Sequence[Completion], ks: Iterable[int]) -> dict[str, float]:
+    """Metrics of one case from its judged completions; empty ones give none.
+
+    pass_at_k (unbiased, Chen et al. 2021), problems, completions, solved (problems with a passing completion),
+    generated_tokens, generation_thr (tokens/s), seconds_per_problem, tokens_per_completion.
+    """
+    if not completions:
+        return {}
+    verdicts = list(verdicts_of(completions).values())
+    tokens, seconds = sum(one.tokens for one in completions), sum(one.seconds for one in completions)
+    correct, samples = [sum(row) for row in verdicts], [len(row) for row in verdicts]
+    return {
+        **{f"pass_at_{k}": mean_pass_at_k(correct, samples, k) for k in ks if k <= min(samples)},
+        "problems": len(verdicts),
+        "completions": len(completions),
+        "solved": sum(count > 0 for count in correct),
+        "generated_tokens": tokens,
+        **({"generation_thr": tokens / seconds} if seconds > 0 else {}),
+        "seconds_per_problem": seconds / len(verdicts),
+        "tokens_per_completion": tokens / len(completions),
+    }
+
+
+def verdicts_of(completions: Iterable[Completion]) -> dict[str, list[bool]]:
+    """task_id -> whether each of its judged completions passed, in the order of the samples."""
+    found: dict[str, list[bool]] = {}
+    for one in sorted((one for one in completions if one.status), key=lambda one: one.sample):
+        found.setdefault(one.task_id, []).append(one.passed)
+    return found
+
+
+def compare(base: Sequence[Completion], head: Sequence[Completion]) -> Paired:
+    """Compare two cases over the problems that both have; ValueError if there are none.
+
+    One completion a problem: McNemar's exact test and Tango's interval. Several: Wilcoxon's signed-rank test on the
+    shares of passes per problem and Student's interval of their mean difference; sample i of one has nothing to do with
+    sample i of the other, so they are not paired.
+    """
+    first, second = verdicts_of(base), verdicts_of(head)
+    common = [task for task in first if task in second]
+    if not common:
+        raise ValueError("the two cases have no problem in common")
+    shares = [(sum(first[t]) / len(first[t]), sum(second[t]) / len(second[t])) for t in common]
+    only_base, only_head = sum(a > b for a, b in shares), sum(b > a for a, b in shares)
+    binary = all(share in (0.0, 1.0) for pair in shares for share in pair)
+    if binary:
+        difference = paired_difference(only_head, only_base, len(common))
+        p_value = mcnemar_exact(only_base, only_head)
+    else:
+        differences = [b - a for a, b in shares]
+        difference, p_value = _mean_interval(differences), signed_rank_p(differences)
+    return Paired(base[0].case, head[0].case, len(common), only_base, only_head, difference, p_value)
+
+
+def comparisons(run: Run) -> dict[str, tuple[Paired, float]]:
+    """Case id -> its comparison with its base and the Holm-adjusted p-value; cases without a base are not in it."""
+    paired = {}
+    for case in _cases(run):
+        base = base_of(case, run)
+        if base is not None:
+            paired[case.id] = compare(completions_of(run, base.id), completions_of(run, case.id))
+    adjusted = holm([one.p_value for one in paired.values()])
+    return {name: (one, p) for (name, one), p in zip(paired.items(), adjusted, strict=True)}
+
+
+def base_of(case: CaseResult, run: Run) -> CaseResult | None:
+    """What a HumanEval case is compared with, among the run's finished ones on the same problems and prompts.
+
+    With drafted tokens: plain decoding by the same engine. Else: plain decoding by the unquantized target, of the same
+    dtype if it was measured.
+    """
+    plain = [
+        other
+        for other in _cases(run)
+        if other.id != case.id
+        and other.status == case.status == "ok"
+        and other.point.get("strategy") == "plain"
+        and other.engine.get("pair") == case.engine.get("pair")
+        and other.workload == case.workload
+        and all(other.point.get(name) == case.point.get(name) for name in ("do_sample", "temperature", "top_p"))
+    ]
+    same_dtype = [other for other in plain if other.engine.get("dtype") == case.engine.get("dtype")]
+    if case.point.get("strategy") != "plain":
+        quant = case.engine.get("target_quant")
+        return next((other for other in same_dtype if other.engine.get("target_quant") == quant), None)
+    if case.engine.get("target_quant") == "none":
+        return None
+    return next((other for other in [*same_dtype, *plain] if other.engine.get("target_quant") == "none"), None)
+
+
+def completions_of(run: Run, case_id: str) -> list[Completion]:
+    return [one for one in run.completions if one.case == case_id]
+
+
+def columns(run: Run) -> tuple[str, ...]:
+    """The table's columns; one for every pass@k that the run has."""
+    ks = _ks(run)
+    shares = [f"pass@{k}" for k in ks]
+    return ("case", *shares, "solved", "tokens/s", "s/problem", "tokens", "difference [95%]", "p", "compared", "status")
+
+
+def humaneval_rows(run: Run) -> list[HumanEvalRow]:
+    """All HumanEval cases of a run in their order; none if it has none."""
+    found = comparisons(run)
+    return [_row(case, _ks(run), found.get(case.id)) for case in _cases(run)]
+
+
+def terminal_table(run: Run) -> Table:
+    """The table for a terminal."""
+    table = Table(title="HumanEval", title_justify="left", caption=LEGEND, caption_justify="left")
+    for name in columns(run):
+        table.add_column(name, justify="left" if name in ("case", "compared", "status") else "right", overflow="fold")
+    for row in humaneval_rows(run):
+        table.add_row(*(Text(cell) for cell in row.cells), style=None if row.ok else "dim")
+    return table
+
+
+def markdown_table(run: Run) -> str:
+    """The same table in Markdown; empty if the run has no HumanEval case."""
+    rows = humaneval_rows(run)
+    if not rows:
+        return ""
+    names = columns(run)
+    lines = [
+        _markdown(names),
+        _markdown(":---" if name in ("case", "compared", "status") else "---:" for name in names),
+    ]
+    lines += [_markdown((f"`{row.cells[0]}`", *row.cells[1:])) for row in rows]
+    return "\n".join([*lines, "", LEGEND])
+
+
+def _cases(run: Run) -> list[CaseResult]:
+    return [case for case in run.finished.values() if case.kind == "humaneval"]
+
+
+def _ks(run: Run) -> list[int]:
+    names = {name for case in _cases(run) for name in case.metrics if name.startswith("pass_at_")}
+    return sorted(int(name.removeprefix("pass_at_")) for name in names)
+
+
+def _row(case: CaseResult, ks: Sequence[int], found: tuple[Paired, float] | None) -> HumanEvalRow:
+    metrics: Mapping[str, Any] = case.metrics
+    if case.status != "ok" or not metrics:
+        status = f"{case.status}: {case.reason}" if case.reason else case.status
+        return HumanEvalRow((case.id, *[""] * (len(ks) + 7), status), False)
+    compared = ("", "", "")
+    if found is not None:
+        paired, p_value = found
+        compared = (points(paired.difference), f"{p_value:.3f}", f"{paired.statement(p_value)} from {_short(paired)}")
+        if paired.statement(p_value) != NO_EVIDENCE:
+            compared = (*compared[:2], f"{paired.statement(p_value)} than {_short(paired)}")
+    shares = [f"{100 * metrics[f'pass_at_{k}']:.1f}%" if f"pass_at_{k}" in metrics else "" for k in ks]
+    cells = (
+        case.id,
+        *shares,
+        f"{metrics['solved']:.0f}/{metrics['problems']:.0f}",
+        f"{metrics['generation_thr']:.1f}" if "generation_thr" in metrics else "",
+        f"{metrics['seconds_per_problem']:.2f}",
+        f"{metrics['tokens_per_completion']:.0f}",
+        *compared,
+        case.status,
+    )
+    return HumanEvalRow(cells, True)
+
+
+def points(difference: Interval) -> str:
+    """A difference of shares in percentage points: `-1.2 [-4.0, +1.5]`."""
+    return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
+def _short(paired: Paired) -> str:
+    """The base's name without what it shares with the case: its engine, or its strategy where the engine is shared."""
+    _, engine, point, *_ = paired.base.split("/")
+    return point.split(",")[0] if paired.head.split("/")[1] == engine else engine
+
+
+def _mean_interval(differences: Sequence[float]) -> Interval:
+    """The mean with Student's 95% interval; one problem alone, or no spread, leaves it unknown: -1 to 1."""
+    from scipy.stats import ttest_1samp
+
+    mean = sum(differences) / len(differences)
+    if len(set(differences)) < 2:
+        return Interval(mean, -1.0, 1.0, method="none")
+    reach = ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    return Interval(mean, float(reach.low), float(reach.high), method="student")
+
+
+def _markdown(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
