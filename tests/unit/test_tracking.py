@@ -1,0 +1,118 @@
+"""Tracking with the real Weights & Biases client, offline; what it wrote is read back from its own file."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.study import StudyError
+from fixtures.tracking import Tracker, check_tracking, start_tracking
+from reports.run import CaseResult
+
+wandb = pytest.importorskip("wandb", reason="needs the extra: pip install -e '.[wandb]'")
+
+RESULT = CaseResult(
+    id="embedded/t=none,d=4bit,bf16/assisted,k=3,p=0.4,greedy,dynamic",
+    status="ok",
+    experiment="speculative_decoding",
+    engine={"pair": "embedded", "draft_quant": "4bit"},
+    point={"strategy": "assisted", "assist_toks": 3},
+    metrics={"assisted_latency_tok": 0.05, "assisted_thr": 20.0, "accept_rate": 0.5, "total_rollbacks": 7},
+    facts={"load_seconds": 1.5, "revisions": {"target": "x"}},
+)
+
+
+def records(data: bytes) -> Iterator[bytes]:
+    """The records of the client's file: LevelDB's log format (32 KiB blocks, parts of 7 + n bytes) after 7 bytes."""
+    place, parts = 7, b""
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def history(folder: Path, patience: float = 30.0) -> list[dict[str, Any]]:
+    """The logged lines in the client's offline file, once its own process has written the end of the run."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = []
+        for data in records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            found.append(record)
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            histories = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
+            return [
+                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+                for items in histories
+            ]
+        time.sleep(0.1)
+    raise AssertionError(f"the client wrote no end of the run within {patience:g} s")
+
+
+@pytest.fixture
+def keyless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to run in, and a user without a key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_without_a_key_every_case_is_written_offline_under_the_seeds_names(keyless: Path) -> None:
+    with pytest.warns(UserWarning, match="offline"):
+        tracker = start_tracking({"wandb_project": "p", "wandb_run": "r"}, {"study": {"name": "s"}})
+    tracker.log(RESULT)
+    tracker.finish()
+    (line,) = history(keyless)
+    wanted = {"assisted_latency_tok": 0.05, "assisted_thr": 20.0, "accept_rate": 0.5, "total_rollbacks": 7}
+    assert {name: line[name] for name in wanted} == wanted
+    assert line["case"] == RESULT.id
+    assert line["draft_quant"] == "4bit"
+    assert line["load_seconds"] == 1.5
+    assert "revisions" not in line
+
+
+def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
+    class Broken:
+        calls = 0
+
+        def log(self, *arguments: Any, **more: Any) -> None:
+            Broken.calls += 1
+            raise ConnectionError("no route")
+
+    tracker = Tracker(Broken())
+    with pytest.warns(UserWarning, match="no route"):
+        tracker.log(RESULT)
+    tracker.log(RESULT)
+    tracker.finish()
+    assert Broken.calls == 1
+
+
+def test_without_a_project_nothing_is_tracked(keyless: Path) -> None:
+    tracker = start_tracking({}, {})
+    tracker.log(RESULT)
+    tracker.finish()
+    assert not list(keyless.iterdir())
+
+
+@pytest.mark.parametrize("name", ["wandb_entity", "wandb_run"])
+def test_a_run_or_entity_without_a_project_is_refused(name: str) -> None:
+    with pytest.raises(StudyError, match=f"--{name.replace('_', '-')} 'x'.*--wandb-project"):
+        check_tracking({name: "x"})
