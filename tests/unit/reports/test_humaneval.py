@@ -1,0 +1,143 @@
+"""pass@k, pairing and the table, on completions whose answer is known."""
+
+import pytest
+
+from reports import humaneval
+from reports.run import CaseResult, Completion, RunWriter, read_run
+from reports.tables import print_run
+
+
+def completions(case, passed, *, samples=1, tokens=10, seconds=0.5):
+    """One problem per entry of `passed`: how many of its samples pass."""
+    return [
+        Completion(case, f"HumanEval/{task}", i, "", tokens, seconds, "passed" if i < count else "failed", "")
+        for task, count in enumerate(passed)
+        for i in range(samples)
+    ]
+
+
+def test_metrics_of_one_case():
+    found = humaneval.derive(completions("a", [2, 1, 0], samples=2), (1, 2, 10))
+    assert found["pass_at_1"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert found["pass_at_2"] == pytest.approx(2 / 3)
+    assert "pass_at_10" not in found, "fewer samples than k"
+    assert (found["problems"], found["completions"], found["solved"]) == (3, 6, 2)
+    assert found["generation_thr"] == pytest.approx(20.0)
+    assert found["seconds_per_problem"] == pytest.approx(1.0)
+    assert humaneval.derive([], (1,)) == {}
+
+
+def test_mcnemar_on_known_counts():
+    base = [1] * 10 + [1] * 9 + [0] * 1 + [0] * 5
+    head = [1] * 10 + [0] * 9 + [1] * 1 + [0] * 5
+    paired = humaneval.compare(completions("b", base), completions("h", head))
+    assert (paired.problems, paired.only_base, paired.only_head) == (25, 9, 1)
+    assert paired.p_value == pytest.approx(2 * (1 + 10) / 2**10)
+    assert paired.difference.estimate == pytest.approx(-8 / 25)
+    assert paired.difference.low < -8 / 25 < paired.difference.high < 0
+    assert paired.statement() == "solves fewer"
+    assert paired.statement(0.06) == humaneval.NO_EVIDENCE
+
+
+def test_few_discordant_problems_are_no_evidence():
+    paired = humaneval.compare(completions("b", [1, 0, 0, 1]), completions("h", [1, 1, 0, 0]))
+    assert paired.p_value == 1.0
+    assert paired.statement() == humaneval.NO_EVIDENCE
+    assert not paired.difference.excludes(0.0)
+
+
+def test_several_samples_are_compared_by_their_shares():
+    base = completions("b", [4, 3, 2, 4, 3, 2, 4, 3], samples=4)
+    head = completions("h", [2, 1, 1, 2, 1, 1, 2, 1], samples=4)
+    paired = humaneval.compare(base, head)
+    assert paired.difference.estimate == pytest.approx(-14 / 32)
+    assert paired.difference.high < 0
+    assert paired.p_value == pytest.approx(2 / 2**8)
+    assert paired.statement() == "solves fewer"
+
+
+def test_only_problems_in_common_are_paired_and_none_is_an_error():
+    assert humaneval.compare(completions("b", [1, 1, 1]), completions("h", [1])).problems == 1
+    with pytest.raises(ValueError, match="no problem in common"):
+        humaneval.compare(completions("b", [1]), [])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Unquantized, 8bit (same), 4bit (12 fewer), assisted on 4bit (same as 4bit), and one that failed."""
+    solved = [1] * 20 + [0] * 20
+    worse = [1] * 8 + [0] * 32
+    return write(
+        tmp_path,
+        [("none", "plain", solved), ("8bit", "plain", solved), ("4bit", "plain", worse), ("4bit", "assisted", worse)],
+    )
+
+
+def write(folder, cases):
+    writer = RunWriter(folder / "run.jsonl")
+    writer.run({"study": {"name": "test"}})
+    for quant, strategy, passed in cases:
+        name = f"pair/t={quant},bf16/{strategy},greedy,dynamic/humaneval,base"
+        found = completions(name, passed)
+        for one in found:
+            writer.completion(one)
+            writer.verdict(one)
+        writer.case(
+            CaseResult(
+                name,
+                "ok",
+                "humaneval",
+                engine={"pair": "pair", "target_quant": quant, "dtype": "bf16"},
+                point={"strategy": strategy},
+                metrics=humaneval.derive(found, (1,)),
+            )
+        )
+    writer.case(CaseResult("pair/t=none,fp32/plain/humaneval,base", "oom", "humaneval", reason="too big"))
+    writer.end({})
+    writer.close()
+    return read_run(writer.path)
+
+
+def test_each_case_is_compared_with_its_base(run):
+    found = {name.split("/")[1] + name.split("/")[2][:5]: pair for name, pair in humaneval.comparisons(run).items()}
+    assert set(found) == {"t=8bit,bf16plain", "t=4bit,bf16plain", "t=4bit,bf16assis"}
+    assert found["t=4bit,bf16plain"][0].base.startswith("pair/t=none")
+    assert found["t=4bit,bf16assis"][0].base.startswith("pair/t=4bit,bf16/plain")
+    paired, adjusted = found["t=4bit,bf16plain"]
+    assert paired.p_value == pytest.approx(2 / 2**12)
+    assert adjusted == pytest.approx(3 * paired.p_value), "Holm: the smallest of three"
+
+
+def test_the_table_says_what_the_pairing_shows(run):
+    rows = {row.cells[0]: row for row in humaneval.humaneval_rows(run)}
+    names = humaneval.columns(run)
+    compared = {name: dict(zip(names, row.cells, strict=True))["compared"] for name, row in rows.items()}
+    assert list(compared.values()) == [
+        "",
+        "no evidence of a difference from t=none,bf16",
+        "solves fewer than t=none,bf16",
+        "no evidence of a difference from plain",
+        "",
+    ]
+    markdown = humaneval.markdown_table(run)
+    assert "| 50.0% | 20/40 | 20.0 | 0.50 | 10 |" in markdown
+    assert "oom: too big" in markdown
+    assert "-30.0 [" in markdown
+
+
+def test_the_runs_table_includes_it(run, capsys):
+    print_run(run)
+    shown = capsys.readouterr().out
+    assert "pass@1" in shown and "solves fewer" in shown
+    assert "ms/token" not in shown, "there are no decoding cases to show"
+
+
+def test_other_prompts_are_not_compared(tmp_path):
+    run = write(tmp_path, [("none", "plain", [1]), ("8bit", "plain", [1])])
+    cases = [
+        case if "none" in case.id else CaseResult(**{**vars(case), "workload": {"prompt_form": "instruct"}})
+        for case in run.cases
+    ]
+    other = type(run)(**{**vars(run), "cases": tuple(cases)})
+    assert len(humaneval.comparisons(run)) == 1
+    assert humaneval.comparisons(other) == {}
