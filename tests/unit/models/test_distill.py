@@ -13,7 +13,7 @@ from fixtures.models.distill import corpus
 from fixtures.models.distill.teacher import HELD_OUT_RECIPES, Shard
 from fixtures.models.distill.train import Settings, evaluate, export, new_draft, train
 
-ROWS, POSITIONS, VOCABULARY = 8, 24, 96
+ROWS, POSITIONS, VOCABULARY = 64, 24, 96
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def shards(target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(steps: int) -> Settings:
-    return Settings(steps=steps, rows=4, learning_rate=3e-3, warm_up=2, save_every=3)
+    return Settings(steps=steps, rows=16, learning_rate=3e-3, warm_up=2, save_every=3)
 
 
 def test_no_passage_shares_eight_words_with_a_humaneval_problem_and_none_is_benchmark_prose() -> None:
