@@ -13,7 +13,7 @@ import pytest
 
 from fixtures import items, options
 from fixtures.measuring import CaseFailed, CaseSkipped
-from fixtures.session import BenchSession
+from fixtures.session import BenchSession, without_frames
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
 from reports.run import CaseResult, read_run
@@ -96,7 +96,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine | Exception]:
     try:
         loaded: Engine | Exception = bench.load(key)
     except Exception as error:
-        loaded = error.with_traceback(None)
+        loaded = without_frames(error)
     yield loaded
     del loaded
     bench.unload()

