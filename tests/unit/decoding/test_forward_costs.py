@@ -1,0 +1,103 @@
+"""Forward costs: measured on models whose costs are known to differ, and nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from fixtures.decoding import forward_costs
+from fixtures.decoding.forward_costs import measure_forward_costs
+from fixtures.models import synthetic
+
+CPU = torch.device("cpu")
+PROMPT = list(range(1, 21))
+
+
+@pytest.fixture(scope="module")
+def pair() -> synthetic.SyntheticPair:
+    return synthetic.build_pair(synthetic.SHAPES["tiny"], synthetic.SHAPES["tiny-draft"], 0.8)
+
+
+def slowed(model: Any, seconds_per_position: float) -> Any:
+    """A hook that makes every forward cost this much per position."""
+
+    def wait(module: Any, args: Any, kwargs: Any) -> None:
+        time.sleep(seconds_per_position * kwargs["input_ids"].shape[1])
+
+    return model.register_forward_pre_hook(wait, with_kwargs=True)
+
+
+def test_costs_follow_the_positions_and_the_drafted_tokens(pair: synthetic.SyntheticPair) -> None:
+    hooks = [slowed(pair.target, 0.010), slowed(pair.draft, 0.020)]
+    try:
+        costs = measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1, 4))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert costs.cached_positions == 20
+    assert 0.010 <= costs.target_seconds[1] < 0.025
+    assert costs.target_seconds[4] - costs.target_seconds[1] == pytest.approx(0.030, abs=0.015)
+    assert costs.draft_seconds is not None and costs.draft_token_seconds is not None
+    assert 0.020 <= costs.draft_seconds < 0.035
+    assert 0.018 <= costs.draft_token_seconds < 0.040, "a drafted token costs one forward of the draft"
+    assert costs.draft_prefill_seconds is not None and 0.400 <= costs.draft_prefill_seconds < 0.500
+
+
+def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.SyntheticPair) -> None:
+    original = pair.draft.generate
+
+    def slow_to_start(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.050)
+        return original(*args, **kwargs)
+
+    pair.draft.generate = slow_to_start  # type: ignore[method-assign]
+    try:
+        costs = measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1,))
+    finally:
+        del pair.draft.generate  # type: ignore[method-assign]
+    assert costs.draft_call_overhead_seconds is not None
+    assert 0.045 < costs.draft_call_overhead_seconds < 0.120
+
+
+def test_models_are_left_as_they_were(pair: synthetic.SyntheticPair) -> None:
+    before = (pair.draft.generation_config, pair.draft.generation_config.to_dict(), pair.target.generation_config)
+    measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1, 2), repetitions=1)
+    assert pair.draft.generation_config is before[0]
+    assert pair.draft.generation_config.to_dict() == before[1]
+    assert pair.target.generation_config is before[2]
+    assert not pair.target._forward_pre_hooks and not pair.draft._forward_pre_hooks
+
+
+def test_every_forward_runs_on_the_prompt_alone(pair: synthetic.SyntheticPair) -> None:
+    lengths: list[int] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        lengths.append(kwargs["past_key_values"].get_seq_length())
+
+    hook = pair.target.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        measure_forward_costs(pair.target, None, CPU, PROMPT, positions=(1, 3), repetitions=2)
+    finally:
+        hook.remove()
+    assert lengths == [0] + [20] * 6, "the cache was filled once and cropped back after each forward"
+
+
+def test_without_a_draft_there_are_no_draft_costs(pair: synthetic.SyntheticPair) -> None:
+    facts = measure_forward_costs(pair.target, None, CPU, PROMPT, positions=(1,), repetitions=1).facts()
+    assert set(facts) == {"cached_positions", "repetitions", "seconds", "target_seconds"}
+    assert set(facts["target_seconds"]) == {"1"}
+
+
+def test_a_short_prompt_still_gives_wide_forwards(pair: synthetic.SyntheticPair) -> None:
+    costs = measure_forward_costs(pair.target, None, CPU, [5, 6], positions=(1, 9), repetitions=1)
+    assert costs.target_seconds[9] > 0
+
+
+def test_noise_gives_no_negative_overhead() -> None:
+    times = {("call", 1): 0.010, ("call", 5): 0.060, ("draft", 1): 0.01, ("prefill", 1): 0.02}
+    found = forward_costs._draft_costs(times)
+    assert found["draft_call_overhead_seconds"] == 0.0
+    assert found["draft_token_seconds"] == pytest.approx(0.012)
