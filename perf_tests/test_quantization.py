@@ -1,4 +1,4 @@
-"""Quantization: what do 8 bits (LLM.int8()) and 4 bits (NF4) save in memory, and what do they cost in speed and quality?
+"""Quantization: what do 8 bits (LLM.int8()) and 4 bits (NF4) save in memory, and cost in speed and in quality?
 
 Compared: the target in none, 8bit and 4bit, decoding plainly; then every combination of target and draft quantization
 under speculation. Each is set against the unquantized target on the same prompts. Recorded: throughput, bytes of the
