@@ -68,9 +68,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.Item]) -> None:
-    done = items.order(session, collected)
-    if done:
-        config.hook.pytest_deselected(items=done)
+    left_out = items.order(session, collected)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:

@@ -6,9 +6,9 @@ totals (sum of tokens over sum of seconds), never means of ratios. Knows nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,6 +62,11 @@ METRICS: dict[str, Metric] = {
             "new tokens / forwards of the target, bonus token included",
         ),
         Metric("drafted_per_step", "tokens/step", "same", True, "drafted tokens / forwards of the target"),
+        Metric("utilization_mean_percent", "%", "same", False, "of the GPU, else of this process (100: one core)"),
+        Metric("utilization_p10_percent", "%", "same", False, "10th percentile of the same over time"),
+        Metric("utilization_p90_percent", "%", "same", False, "90th percentile of the same over time"),
+        Metric("power_mean_watts", "W", "lower", False, "of the GPU, else of the processor package"),
+        Metric("joules_per_token", "J/token", "lower", False, "energy while the case was measured over its new tokens"),
         Metric("draft_share", "share", "lower", False, "share of the time spent drafting"),
         Metric("verify_share", "share", "lower", False, "share of the time from a draft to its verdict"),
         Metric("other_share", "share", "lower", False, "share of the time outside drafting and verifying"),
@@ -98,6 +103,27 @@ def derive(samples: Sequence[Sample], *, speculative: bool) -> dict[str, float]:
     if speculative:
         metrics |= _speculation(samples, seconds, tokens, forwards)
     return metrics
+
+
+def derive_telemetry(telemetry: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, float]:
+    """Utilization, power and energy per token of one case, from the GPU's sampler or else the processor's.
+
+    What the device did not give is left out; the reason is in the telemetry itself.
+    """
+    gpu, cpu = telemetry.get("nvml"), telemetry.get("cpu")
+    if gpu is not None:
+        values, prefix, power = gpu.get("values", {}), "utilization", "power_mean_watts"
+    else:
+        values = (cpu or {}).get("values", {})
+        prefix, power = "process_utilization", "package_power_mean_watts"
+    names = {f"utilization_{part}_percent": f"{prefix}_{part}_percent" for part in ("mean", "p10", "p90")}
+    names["power_mean_watts"] = power
+    found = {name: float(values[source]) for name, source in names.items() if source in values}
+    energy = values.get("energy_joules", values.get("package_energy_joules"))
+    tokens = sum(sample.new_tokens for sample in samples)
+    if energy is not None and tokens:
+        found["joules_per_token"] = float(energy) / tokens
+    return found
 
 
 def positions(samples: Sequence[Sample]) -> list[tuple[int, int]]:

@@ -12,11 +12,13 @@ from rich.text import Text
 
 from reports import humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
+from reports.predictions import prediction_lines
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
 
 COLUMNS = ("case", "tokens/s", "ms/token", "speedup [95%]", "accept rate", "tokens/step", "rollbacks", "status")
 
+STATUS_WIDTH = 32  # a long reason wraps, so that the ids need not
 WIDTH_OF_FILES = 170  # of output that goes to a file or a pipe, where no terminal says how wide it is
 
 
@@ -50,6 +52,8 @@ def notes(run: Run) -> list[str]:
             )
         else:
             found.append(f"drift: {drift.baseline} {change} per token from the start to the end of its block")
+    found += prediction_lines(run)
+    found += [f"{case.id}: {note}" for case in run.finished.values() for note in case.notes]
     if not run.complete:
         found.append("incomplete: the run was interrupted; continue it with --resume")
     return [*found, *run.warnings]
@@ -90,6 +94,7 @@ def terminal_table(run: Run) -> Table:
             overflow="fold",
             no_wrap=0 < number < len(COLUMNS) - 1,
             min_width=30 if number == 0 else None,
+            max_width=STATUS_WIDTH if last else None,
         )
     for row in rows(run):
         table.add_row(
