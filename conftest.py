@@ -161,10 +161,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if session.config.stash.get(BEGUN, False):
         bench = session.config.stash[SESSION]
-        if exitstatus == pytest.ExitCode.INTERRUPTED:
-            bench.abandon()
-        else:
-            bench.end()
+        ran_through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
+        (bench.end if ran_through else bench.abandon)()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -7,8 +7,6 @@ which are counted). Sampling has no one right output, so its distribution is tes
 
 import pytest
 
-from fixtures.decoding.distribution import ALPHA, EFFECT, sampling_check
-
 pytestmark = pytest.mark.lossless
 
 
@@ -21,6 +19,8 @@ def test_losslessness(engine, point, measure):
 
 @pytest.mark.parametrize("strategy", ["assisted", "prompt_lookup"])
 def test_sampling_distribution(strategy):
+    from fixtures.decoding.distribution import ALPHA, EFFECT, sampling_check  # here, so that collecting needs no torch
+
     check = sampling_check(strategy)
     assert check.power > 0.9, f"too few draws to find a departure of w = {EFFECT}: {check}"
     assert check.holds, f"sampled tokens are not distributed as the target's (p < {ALPHA}): {check}"
