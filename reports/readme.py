@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from reports import humaneval
 from reports.run import Run, read_run
 from reports.tables import legend, markdown_table, notes, title
 
@@ -25,7 +26,12 @@ def speed(run: Run) -> str:
     return "\n\n".join([f"**{title(run)}**", markdown_table(run), *below])
 
 
-BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed}
+def solved(run: Run) -> str:
+    """The table of HumanEval cases and their paired comparison."""
+    return f"**{title(run)}**\n\n{humaneval.markdown_table(run)}"
+
+
+BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "solved": solved}
 
 
 def renewed(text: str, root: Path = ROOT) -> str:
