@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
             study,
             path,
             resume=resume,
-            argv=list(config.invocation_params.args),
+            argv=options.without_paths(config.invocation_params.args),
             allow_unsandboxed=given.get("allow_unsandboxed", "false").lower() == "true",
             tracking=given,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.options import OPTIONS, build_study, results_path
+from fixtures.options import OPTIONS, build_study, results_path, without_paths
 from fixtures.study import StudyError
 from fixtures.study_file import load_study
 
@@ -198,3 +198,10 @@ def test_help_shows_every_option_in_one_group_with_defaults() -> None:
         assert f"--{option.name}" in group
     assert "(default: bf16)" in " ".join(group.split())
     assert "(default: 500)" in " ".join(group.split())
+
+
+def test_the_command_line_is_told_without_where_results_went() -> None:
+    told = without_paths(
+        ["perf_tests", "--results", "/home/me/x.jsonl", "--study", "smoke", "--resume=/home/me/y.jsonl"]
+    )
+    assert told == ["perf_tests", "--study", "smoke"]

@@ -27,6 +27,14 @@ def test_speculation_takes_a_dynamic_cache_and_prompt_lookup_an_offloaded_one_to
     assert refusal is None or (refusal.startswith(f"cache {cache}") and refusal.endswith("use --cache dynamic"))
 
 
+def test_a_draft_with_another_tokenizer_decodes_greedily_only() -> None:
+    pair = dataclasses.replace(PAIR, tokenizers="different")
+    sampled = dataclasses.replace(ASSISTED, do_sample=True, temperature=1.0, top_p=1.0)
+    assert why_impossible(ENGINE, ASSISTED, pair) is None
+    assert "decode greedily" in (why_impossible(ENGINE, sampled, pair) or "")
+    assert why_impossible(ENGINE, sampled, PAIR) is None
+
+
 def test_the_table_of_caches_knows_every_strategy_and_cache() -> None:
     assert set(CACHE_RULES) == set(STRATEGIES)
     assert all(set(rules) == set(CACHES) for rules in CACHE_RULES.values())
