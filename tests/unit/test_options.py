@@ -60,7 +60,10 @@ BAD = [
     ({"pair": "synthetic-tiny", "prompts": "wikitext"}, ["--prompts", "'wikitext'", "use --prompts synthetic"]),
     ({"strategy": "assisted", "cache": "static"}, ["cache static", "assisted", "use --cache dynamic"]),
     ({"cache": "static"}, ["cache static", "use --cache dynamic"]),
-    ({"study": "smoke", "cache": "static,dynamic", "strategy": "assisted"}, ["--cache", "static", "use --cache dynamic"]),
+    (
+        {"study": "smoke", "cache": "static,dynamic", "strategy": "assisted"},
+        ["--cache", "static", "use --cache dynamic"],
+    ),
     ({"dtype": "fp32", "target_quant": "8bit"}, ["8bit", "fp32", "--dtype bf16"]),
     (
         {"study": "smoke", "dtype": "bf16,fp32", "draft_quant": "8bit", "strategy": "assisted"},

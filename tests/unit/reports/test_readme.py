@@ -1,0 +1,42 @@
+"""The README shows what its run files say, and names only what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fixtures.options import OPTIONS
+from reports.readme import README, renewed
+from reports.run import RunFileError
+
+
+def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert "<!-- reports/published/" in text
+    assert renewed(text) == text, "run `make readme`"
+
+
+def test_a_block_of_a_missing_run_file_is_refused(tmp_path: Path) -> None:
+    text = "<!-- reports/published/none.jsonl speed -->\nold\n<!-- end -->"
+    with pytest.raises(RunFileError, match=r"none\.jsonl: no such file"):
+        renewed(text, tmp_path)
+
+
+def test_text_outside_of_blocks_is_left_alone() -> None:
+    assert renewed("# title\n\nno block\n") == "# title\n\nno block\n"
+
+
+def test_every_option_that_the_readme_names_exists() -> None:
+    known = {f"--{option.name}" for option in OPTIONS}
+    others = {"--collect-only", "--benchmark-json", "--format", "--k", "--help"}
+    named = set(re.findall(r"--[a-z][a-z0-9-]+", README.read_text(encoding="utf-8")))
+    assert named - others <= known
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    text = README.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
