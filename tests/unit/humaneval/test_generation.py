@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from fixtures.humaneval import generation
 from fixtures.humaneval.generation import (
     CPU_ROWS,
     Request,
@@ -27,6 +28,13 @@ from reports.statistics import chi_square_gof
 PLAIN = DecodingPoint()
 SAMPLED = DecodingPoint(do_sample=True, temperature=1.5, top_p=0.95)
 LENGTHS = (3, 11, 7, 4, 9)
+
+
+@pytest.fixture(autouse=True, params=[generation.SPAN, 3], ids=["long spans", "short spans"])
+def span(request, monkeypatch):
+    """Batches let go of ended rows after few tokens as after many; nothing else may change."""
+    monkeypatch.setattr(generation, "SPAN", request.param)
+    return request.param
 
 
 def workload(tokens):
@@ -138,6 +146,21 @@ def test_a_row_that_goes_on_keeps_none_of_its_neighbours(coder):
     found = texts(engine, PLAIN, asked, None, tokens=40)
     assert found["T/0"] == ("    return 1", 6)
     assert found["T/1"][1] == 40
+
+
+def test_ended_rows_leave_the_batch(coder, span):
+    engine, vocab = coder
+    widths = []
+    hook = engine.target.register_forward_pre_hook(
+        lambda module, arguments, inputs: widths.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    try:
+        asked = [coder_request(vocab, 0, "x", "pass"), coder_request(vocab, 1, "pass", "x")]
+        texts(engine, PLAIN, asked, None, tokens=40)
+    finally:
+        hook.remove()
+    assert widths[0] == 2
+    assert widths[-1] == 1, "the row that ended is gone, the one that goes on is alone"
 
 
 def test_a_stop_sequence_inside_the_prompt_does_not_count(coder):
