@@ -20,7 +20,13 @@ def stopped(arguments: list[str], results: Path, cases: int, kind: signal.Signal
     """Start a run and stop it by a signal as soon as its file holds `cases` finished cases."""
     command = [sys.executable, "-m", "pytest", "perf_tests", "-p", "no:cacheprovider", *arguments]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:

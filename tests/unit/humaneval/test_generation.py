@@ -30,7 +30,7 @@ SAMPLED = DecodingPoint(do_sample=True, temperature=1.5, top_p=0.95)
 LENGTHS = (3, 11, 7, 4, 9)
 
 
-@pytest.fixture(autouse=True, params=[generation.SPAN, 3], ids=["long spans", "short spans"])
+@pytest.fixture(params=[generation.SPAN, 3], ids=["long spans", "short spans"])
 def span(request, monkeypatch):
     """Batches let go of ended rows after few tokens as after many; nothing else may change."""
     monkeypatch.setattr(generation, "SPAN", request.param)
@@ -66,6 +66,7 @@ def contextual(tiny_engine):
     return dataclasses.replace(engine, target=target)
 
 
+@pytest.mark.usefixtures("span")
 def test_batches_equal_single_rows_in_fp32(contextual):
     asked = requests()
     single = texts(contextual, PLAIN, asked, 1)
@@ -76,6 +77,7 @@ def test_batches_equal_single_rows_in_fp32(contextual):
         assert texts(contextual, PLAIN, asked, rows) == single
 
 
+@pytest.mark.usefixtures("span")
 def test_samples_do_not_depend_on_the_rows_beside_them(contextual):
     asked = requests()
     single = texts(contextual, SAMPLED, asked, 1)
@@ -128,6 +130,7 @@ def coder_request(vocab, number, *words):
     return Request(f"T/{number}", 0, "def f():\n", tuple(vocab[word] for word in words), number)
 
 
+@pytest.mark.usefixtures("span")
 def test_rows_end_at_a_stop_sequence_and_the_batch_when_all_have_ended(coder):
     engine, vocab = coder
     forwards = []
@@ -140,6 +143,7 @@ def test_rows_end_at_a_stop_sequence_and_the_batch_when_all_have_ended(coder):
     assert len(forwards) == 6, "the batch ended with its longest row"
 
 
+@pytest.mark.usefixtures("span")
 def test_a_row_that_goes_on_keeps_none_of_its_neighbours(coder):
     engine, vocab = coder
     asked = [coder_request(vocab, 0, "pass"), coder_request(vocab, 1, "x")]
