@@ -1,0 +1,261 @@
+"""Which case of one run is which case of another, and what else differs between the two runs.
+
+Cases are matched by what they are, never by position, experiment or how many others were run. Knows the run file and
+nothing of metrics, statistics or rendering.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.run import CaseResult, Run, RunFileError
+
+REFERENCE = "reference"
+"""Key of a header whose figures were published elsewhere and not measured here."""
+
+_USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
+_PROMPTS = ("num_samples", "prompts_sha256")
+_STUDY_SETTINGS = ("warmup", "case_timeout", "nf4_double_quant", "ppl_tokens", "keep_tokens")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key of the environment, and its value in either run; empty where a run does not have it."""
+
+    key: str
+    base: str
+    head: str
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The cases of two runs, each in exactly one of the four; repeated measurements of baselines are in none.
+
+    renamed: equal in every setting, but under another id. Order: that of the base, for `new` that of the head.
+    """
+
+    pairs: tuple[tuple[CaseResult, CaseResult], ...]
+    new: tuple[CaseResult, ...]
+    gone: tuple[CaseResult, ...]
+    renamed: tuple[tuple[CaseResult, CaseResult], ...]
+
+
+def identity(case: CaseResult) -> str:
+    """The key under which a case is found in other runs: its id, and the settings that the id does not carry.
+
+    Left out, because they depend on what else was run: the experiment, the loaded draft where decoding does not use
+    it, the ending `,n=` that an id has only where the length differs from the study's own, and the number of prompts
+    (the prompts themselves are in it, by their hash).
+    """
+    return f"{_plain_id(case)} {_settings(case)}"
+
+
+def hardware_key(run: Run) -> str:
+    """The machine in a few characters fit for a file name: `cpu-amd-epyc-2c`, `gpu-nvidia-h100-80gb-hbm3`.
+
+    A processor that uses fewer threads than it has cores says so (`-1t`): it is another machine to a clock.
+    """
+    hardware = environment(run).get("hardware") or {}
+    if gpu := hardware.get("gpu"):
+        return f"gpu-{_slug(gpu)}"
+    cores, threads = hardware.get("cpu_cores"), hardware.get("cpu_threads_used")
+    parts = ["cpu", _slug(hardware.get("cpu") or "unknown")]
+    if cores:
+        parts.append(f"{cores}c")
+    if threads and threads != cores:
+        parts.append(f"{threads}t")
+    return "-".join(parts)
+
+
+def versions_key(run: Run) -> str:
+    """The software that decides speed and rounding: `python=3.11.7,torch=2.13.0,...`, in alphabetical order."""
+    found = environment(run)
+    versions = {"python": found.get("python", "unknown"), **(found.get("versions") or {})}
+    return ",".join(f"{name}={versions[name]}" for name in sorted(versions))
+
+
+def environment(run: Run) -> Mapping[str, Any]:
+    """What the run says about its machine and software; empty if it says nothing."""
+    found = run.header.get("environment")
+    return found if isinstance(found, Mapping) else {}
+
+
+def is_reference(run: Run) -> bool:
+    """Whether the figures were published elsewhere and not measured here."""
+    return bool(run.header.get(REFERENCE))
+
+
+def environment_differences(base: Run, head: Run) -> tuple[Difference, ...]:
+    """What differs in hardware, software, commit, model revisions and how the suite was told to measure."""
+    first, second = _surroundings(base), _surroundings(head)
+    keys = [*first, *(key for key in second if key not in first)]
+    return tuple(
+        Difference(key, first.get(key, ""), second.get(key, ""))
+        for key in keys
+        if first.get(key, "") != second.get(key, "")
+    )
+
+
+def refuse_other_workloads(base: Run, head: Run) -> None:
+    """Raise RunFileError, naming the keys, if the two runs decoded different things.
+
+    Compared per pair and kind of case, over the keys that both know: a key's values are different if no case of one
+    run shares its value with a case of the other, so that a sweep over lengths and a part of it are comparable. Fewer
+    prompts are another workload too: the hash covers all prompts, so that nothing shows the common ones to be equal.
+    """
+    second = _workloads(head)
+    for place, first in _workloads(base).items():
+        other = second.get(place, {})
+        differing = [key for key in first if key in other and not first[key] & other[key]]
+        if differing:
+            told = ", ".join(f"{key} {_values(first[key])} != {_values(other[key])}" for key in differing)
+            raise RunFileError(
+                f"{head.path}: another workload than {base.path} ({place[1]}): {told}; "
+                "measure both with the same prompts, lengths and seed"
+            )
+
+
+def match(base: Run, head: Run) -> Matching:
+    """Match the cases of two runs by `identity`; where either is a reference, by the settings that both state.
+
+    A case that ended before its prompts were read has no hash of them: it is matched by the rest of its identity. The
+    repeats of a pair's cases are in `repeats`.
+    """
+    first, second = _once(base), _once(head)
+    loose = is_reference(base) or is_reference(head)
+    keys: list[Callable[[CaseResult], str]]
+    if loose:
+        known = _stated(first) & _stated(second)
+        keys = [lambda case: _settings(case, known)]
+    else:
+        keys = [identity, lambda case: f"{_plain_id(case)} {_settings(case, leave_out=_PROMPTS)}"]
+    pairs: dict[int, tuple[CaseResult, CaseResult]] = {}
+    for number, key in enumerate(keys):
+        found, first, second = _pair_up(first, second, key)
+        hashless = [pair for pair in found if not all("prompts_sha256" in case.workload for case in pair)]
+        kept = found if number == 0 else hashless
+        pairs |= {id(one): (one, other) for one, other in kept}
+        first += [one for one, _ in found if id(one) not in pairs]
+        second += [other for one, other in found if id(one) not in pairs]
+    renamed, first, second = _pair_up(first, second, _settings)
+    place = {id(case): number for number, case in enumerate((*base.cases, *head.cases))}
+    return Matching(
+        tuple(sorted(pairs.values(), key=lambda pair: place[id(pair[0])])),
+        tuple(sorted(second, key=lambda case: place[id(case)])),
+        tuple(sorted(first, key=lambda case: place[id(case)])),
+        tuple(sorted(renamed, key=lambda pair: place[id(pair[0])])),
+    )
+
+
+def repeats(case: CaseResult, run: Run) -> tuple[CaseResult, ...]:
+    """The repeated measurements of a baseline in its run, in order; empty for other cases."""
+    wanted = identity(case)
+    return tuple(other for other in run.cases if other.again and other.id == case.id and identity(other) == wanted)
+
+
+def decided_by(case: CaseResult) -> dict[str, Any]:
+    """Every setting of a case that decides what it does, from engine, point and workload; unset ones are left out.
+
+    The draft's quantization is left out where no draft is used; see `identity`.
+    """
+    merged = {**case.workload, **case.engine, **case.point}
+    if case.point.get("strategy") != _USES_DRAFT and "strategy" in case.point:
+        merged.pop("draft_quant", None)
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _settings(case: CaseResult, known: Iterable[str] | None = None, leave_out: Sequence[str] = ("num_samples",)) -> str:
+    found = {"kind": case.kind, **decided_by(case)}
+    kept = {key: value for key, value in found.items() if key not in leave_out}
+    if known is not None:
+        allowed = set(known)
+        kept = {key: value for key, value in kept.items() if key in allowed}
+    return json.dumps({key: _number(value) for key, value in kept.items()}, sort_keys=True, default=str)
+
+
+def _number(value: Any) -> Any:
+    """0.0 and 0 are one threshold, but False is not 0."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _plain_id(case: CaseResult) -> str:
+    plain = re.sub(r",n=\d+(?=$|/)", "", case.id)
+    if "strategy" in case.point and case.point["strategy"] != _USES_DRAFT:
+        plain = re.sub(r"(/t=[^/,]*),d=[^/,]*", r"\1", plain)
+    return plain
+
+
+def _pair_up(
+    first: Sequence[CaseResult], second: Sequence[CaseResult], key: Callable[[CaseResult], str]
+) -> tuple[list[tuple[CaseResult, CaseResult]], list[CaseResult], list[CaseResult]]:
+    """Pairs of equal key, and what is left over on either side; of several with one key, equal ids go first."""
+    waiting: dict[str, list[CaseResult]] = defaultdict(list)
+    for case in second:
+        waiting[key(case)].append(case)
+    keyed = [(case, key(case)) for case in first]
+    found: dict[int, CaseResult] = {}
+    for same_id in (True, False):
+        for case, wanted in keyed:
+            partners = waiting.get(wanted, [])
+            place = next((i for i, other in enumerate(partners) if not same_id or other.id == case.id), None)
+            if id(case) not in found and place is not None:
+                found[id(case)] = partners.pop(place)
+    pairs = [(case, found[id(case)]) for case in first if id(case) in found]
+    taken = {id(other) for other in found.values()}
+    return pairs, [case for case in first if id(case) not in found], [case for case in second if id(case) not in taken]
+
+
+def _once(run: Run) -> list[CaseResult]:
+    """The last result of every case; one that was measured twice under one identity counts with its last result."""
+    found = {(case.id, identity(case)): case for case in run.cases if not case.again}
+    return list(found.values())
+
+
+def _stated(cases: Iterable[CaseResult]) -> set[str]:
+    return {key for case in cases for key in decided_by(case)} | {"kind"}
+
+
+def _workloads(run: Run) -> dict[tuple[str, str], dict[str, set[str]]]:
+    """(kind, pair) -> key of the workload -> its values over the cases, as text."""
+    found: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for case in run.cases:
+        of_pair = found.setdefault((case.kind, str(case.engine.get("pair", ""))), {})
+        for key, value in case.workload.items():
+            if value is not None:
+                of_pair.setdefault(key, set()).add(_short(value))
+    return found
+
+
+def _surroundings(run: Run) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in environment(run).items():
+        if isinstance(value, Mapping):
+            found |= {name: str(one) for name, one in value.items()}
+        else:
+            found[key] = str(value)
+    study = run.header.get("study")
+    if isinstance(study, Mapping):
+        found |= {name: str(study[name]) for name in _STUDY_SETTINGS if name in study}
+    for case in run.cases:
+        revisions = case.facts.get("revisions")
+        for role, revision in (revisions if isinstance(revisions, Mapping) else {}).items():
+            found[f"{role} of {case.engine.get('pair', '?')}"] = str(revision)
+    return found
+
+
+def _values(values: Iterable[str]) -> str:
+    return "/".join(sorted(values))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,}", text) else text
+
+
+def _slug(text: Any) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-") or "unknown"
