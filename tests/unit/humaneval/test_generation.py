@@ -1,5 +1,6 @@
 """Batches yield what single rows yield, rows end when their answer does, and sampling depends on the row alone."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -11,15 +12,13 @@ from fixtures.humaneval import generation
 from fixtures.humaneval.generation import (
     CPU_ROWS,
     Request,
-    SeededSampling,
-    StopAtEnd,
     batch_rows,
     generate,
-    in_batches,
     request_seed,
     row_bytes,
 )
 from fixtures.humaneval.prompting import prompt_ids
+from fixtures.humaneval.rows import SeededSampling, StopAtEnd
 from fixtures.humaneval.scoring import read_problems
 from fixtures.models import synthetic
 from fixtures.study import DecodingPoint, EngineKey, Workload
@@ -73,7 +72,7 @@ def test_batches_equal_single_rows_in_fp32(contextual):
     assert len({text for text, _ in single.values()}) == len(asked)
     same_end = [dataclasses.replace(one, ids=(*one.ids[:-1], 7)) for one in asked]
     assert len(set(texts(contextual, PLAIN, same_end, 1).values())) == len(asked), "the last token decides everything"
-    for rows in (2, None):
+    for rows in (2, 4, 12, None):
         assert texts(contextual, PLAIN, asked, rows) == single
 
 
@@ -90,7 +89,9 @@ def test_samples_do_not_depend_on_the_rows_beside_them(contextual):
 def test_seeded_sampling_draws_from_the_warped_distribution():
     logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -3.0])
     draws = 4000
-    sampler = SeededSampling([request_seed(0, "x", i) for i in range(draws)], 3, 2, temperature=0.8, top_p=0.9)
+    sampler = SeededSampling(
+        [request_seed(0, "x", i) for i in range(draws)], [3] * draws, 2, temperature=0.8, top_p=0.9
+    )
     drawn = sampler(torch.zeros(draws, 4, dtype=torch.long), logits.repeat(draws, 1)).argmax(dim=-1)
     chances = (logits / 0.8).softmax(-1).double()
     chances[3:] = 0.0  # the first three make up 0.92
@@ -176,35 +177,42 @@ def test_a_stop_sequence_inside_the_prompt_does_not_count(coder):
 def test_a_stop_sequence_among_several_tokens_that_arrive_at_once_is_found(coder):
     engine, vocab = coder
     new = [vocab[word] for word in ("    return", " 1", "\n", "def", " other", "(", *["x"] * 200)]
-    stop = StopAtEnd(engine.tokenizer, ["def f():\n"], 1, step=201)
+    stop = StopAtEnd(engine.tokenizer, ["def f():\n"], [1], step=201)
     assert stop(torch.tensor([[9, *new]]), None).tolist() == [True]
 
 
-def test_out_of_memory_halves_the_batch_and_loses_nothing():
-    sizes = []
+@contextlib.contextmanager
+def memory_for(engine, rows, error="CUDA out of memory"):
+    """The engine's device runs out of memory when more rows than these are fed at once."""
+    fed = []
 
-    def decode(batch):
-        sizes.append(len(batch))
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return list(batch)
+    def feed(module, arguments, inputs):
+        fed.append(len(inputs["input_ids"]))
+        if fed[-1] > rows:
+            raise torch.OutOfMemoryError(error) if "memory" in error else RuntimeError(error)
 
-    batches = list(in_batches(list("abcdefgh"), 64, decode))
-    assert [one for batch in batches for one in batch] == list("abcdefgh")
-    assert sizes == [8, 4, 2, 2, 2, 2]
+    hook = engine.target.register_forward_pre_hook(feed, with_kwargs=True)
+    try:
+        yield fed
+    finally:
+        hook.remove()
 
 
-def test_a_single_row_that_does_not_fit_and_other_errors_are_raised():
-    def full(batch):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+@pytest.mark.parametrize(("rows", "fit"), [(2, 1), (8, 3), (16, 1)])
+def test_out_of_memory_halves_the_rows_and_loses_nothing(contextual, monkeypatch, rows, fit):
+    monkeypatch.setattr(generation, "SPAN", 3)
+    asked = requests()
+    single = texts(contextual, PLAIN, asked, 1)
+    with memory_for(contextual, fit) as fed:
+        assert texts(contextual, PLAIN, asked, rows) == single
+    assert max(fed) > fit, "more rows than fit were tried"
 
-    def broken(batch):
-        raise RuntimeError("shapes do not match")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        list(in_batches(list("ab"), 2, full))
-    with pytest.raises(RuntimeError, match="shapes"):
-        list(in_batches(list("ab"), 2, broken))
+def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(contextual):
+    with memory_for(contextual, 0), pytest.raises(torch.OutOfMemoryError):
+        texts(contextual, PLAIN, requests(), 4)
+    with memory_for(contextual, 0, "shapes do not match"), pytest.raises(RuntimeError, match="shapes"):
+        texts(contextual, PLAIN, requests(), 4)
 
 
 def test_batch_size_follows_memory(tiny_engine):
