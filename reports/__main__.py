@@ -12,6 +12,7 @@ UNUSABLE = 2
 COMMANDS = (
     "show",
     "merge",
+    "advise",
 )
 """Modules of reports/commands, in the order of `--help`."""
 

@@ -1,0 +1,315 @@
+"""Which setting to use: the fastest case that meets constraints, what it was chosen over, and the Pareto front.
+
+Pure: from a run file to frozen dataclasses. What limits the chosen case and what to try next is in bottleneck.py, the
+Python lines that set it in transformers_lines.py, rendering in advice_text.py.
+
+Candidates are measured cases with the study's own number of new tokens, all greedy or all sampled (the two answer
+different questions). A case whose greedy output was found wrong is never one.
+
+memory: the peak that the allocator reserved on a GPU. Elsewhere it is the weights as stored of what the setting needs
+(the target, and the draft if it drafts): the process's resident memory is that of the whole suite, which keeps pages
+of engines that it dropped, and says nothing of one case.
+
+quality: pass@1 of the same target (pair, quantization, dtype, cache) where the run holds it, else its perplexity, else
+whether the case keeps the baseline's answers. Two cases are compared by the best of the three that both have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
+from reports.comparison import Speedup, is_wrong, keeps_answers, speedup
+from reports.run import CaseResult, Run, RunFileError, Sample
+from reports.statistics import Interval, paired_ratio
+from reports.transformers_lines import transformers_lines, weights_of
+
+SAME_MEMORY, SAME_PERPLEXITY = 1.02, 1.01  # what differs by less counts as equal on the front
+MOST_PROMPTS = 1_000  # more are never suggested: settings that close are equal in practice
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What a setting must meet. max_memory: bytes; min_pass_at_1: share; lossless: no quantization that decides on
+    tokens; sampled: advise on sampling cases instead of greedy ones."""
+
+    max_memory: float | None = None
+    min_pass_at_1: float | None = None
+    lossless: bool = False
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory: bytes;
+    memory_kind: "reserved" or "weights"; pass_at_1, perplexity: None where the run does not hold them."""
+
+    case: CaseResult
+    tokens_per_second: float
+    memory: float | None
+    memory_kind: str
+    pass_at_1: float | None
+    perplexity: float | None
+    lossless: bool
+
+    @property
+    def id(self) -> str:
+        return self.case.id
+
+
+@dataclass(frozen=True)
+class Separation:
+    """The best against another candidate: seconds per token of the other over the best's, on common prompts.
+
+    prompts_needed: how many would shrink the interval so far that it excludes 1, if the estimate stays; None where
+    it is separated, or no number of prompts would do.
+    """
+
+    other: str
+    ratio: Interval
+    prompts: int
+    prompts_needed: int | None
+
+    @property
+    def separated(self) -> bool:
+        return self.ratio.excludes(1.0)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The advice for one target model.
+
+    front: Pareto-optimal candidates (speed, memory, quality), fastest first, of all candidates, constrained or not.
+    against: the runner-up first, then every further candidate that the best is not separated from. excluded: how
+    many candidates each constraint rules out.
+    """
+
+    target: str
+    best: Candidate
+    speedup: Speedup | None
+    candidates: int
+    excluded: dict[str, int]
+    front: tuple[Candidate, ...]
+    against: tuple[Separation, ...]
+    bottleneck: Bottleneck
+    suggestions: tuple[Suggestion, ...]
+    lines: tuple[str, ...]
+
+
+def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
+    """The advice for every target of the run that has a case under the constraints, in the order of the run file.
+
+    Raises RunFileError if the run holds no candidate, or none meets the constraints; the message says which
+    constraint excludes how many, and what would be enough.
+    """
+    constraints = constraints or Constraints()
+    everyone = candidates(run, sampled=constraints.sampled)
+    if not everyone:
+        kind, remedy = ("sampled", "drop --sampled") if constraints.sampled else ("greedy", "add --sampled")
+        raise RunFileError(f"{run.path}: no {kind} case was measured at the study's length; measure some, or {remedy}")
+    by_target: dict[str, list[Candidate]] = {}
+    for one in everyone:
+        by_target.setdefault(weights_of(run, str(one.case.engine.get("pair", ""))).target, []).append(one)
+    advised = [_advice(target, group, run, constraints) for target, group in by_target.items()]
+    found = [one for one in advised if one is not None]
+    if not found:
+        raise RunFileError(f"{run.path}: {_nothing_meets(everyone, constraints)}")
+    return found
+
+
+def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
+    """The measured cases that compete, in the order of the run file."""
+    length = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    return [
+        Candidate(
+            case=case,
+            tokens_per_second=sum(s.new_tokens for s in case.samples) / sum(s.seconds for s in case.samples),
+            memory=memory,
+            memory_kind=kind,
+            pass_at_1=_pass_at_1(case, run),
+            perplexity=_perplexity(case, run),
+            lossless=keeps_answers(case),
+        )
+        for case in run.finished.values()
+        if case.kind == "decode"
+        and case.status == "ok"
+        and case.samples
+        and not is_wrong(case)
+        and bool(case.point.get("do_sample")) == sampled
+        and (length is None or case.workload.get("gen_toks") == length)
+        for memory, kind in [memory_of(case)]
+    ]
+
+
+def memory_of(case: CaseResult) -> tuple[float | None, str]:
+    """Bytes that a case needs and what they are ("reserved" or "weights"); None where neither is in its facts."""
+    if "memory_reserved_bytes" in case.facts:
+        return float(case.facts["memory_reserved_bytes"]), "reserved"
+    weights = case.facts.get("weight_bytes") or {}
+    if "target" not in weights:
+        return None, "weights"
+    drafts = case.point.get("strategy") == "assisted"
+    return float(weights["target"] + (weights.get("draft", 0) if drafts else 0)), "weights"
+
+
+def pareto_front(everyone: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other is at least as good as in speed, memory and quality and better in one, fastest first."""
+    everyone = list(everyone)
+    front = [one for one in everyone if not any(_dominates(other, one) for other in everyone)]
+    return tuple(sorted(front, key=lambda one: -one.tokens_per_second))
+
+
+def separation(best: CaseResult, other: CaseResult, run: Run) -> Separation | None:
+    """How surely the best is faster than another case; None if they share no prompt. A baseline that was measured
+    twice counts with the mean of both times per prompt."""
+    if best.workload.get("prompts_sha256") != other.workload.get("prompts_sha256"):
+        return None
+    mine, theirs = _per_prompt(best, run), _per_prompt(other, run)
+    prompts = sorted(mine.keys() & theirs.keys())
+    if not prompts:
+        return None
+    columns = [[values[prompt][i] for prompt in prompts] for values in (theirs, mine) for i in (0, 1)]
+    ratio = paired_ratio(*columns)
+    needed = None
+    if not ratio.excludes(1.0) and math.isfinite(ratio.high) and abs(math.log(ratio.estimate)) > 0.005:
+        reach = math.log(ratio.high / ratio.estimate)
+        needed = math.ceil(len(prompts) * (reach / math.log(ratio.estimate)) ** 2)
+    return Separation(other.id, ratio, len(prompts), needed)
+
+
+def _advice(target: str, group: list[Candidate], run: Run, constraints: Constraints) -> Advice | None:
+    tests = _tests(constraints)
+    fit = [one for one in group if all(test(one) for test in tests.values())]
+    if not fit:
+        return None
+    best, *others = sorted(fit, key=lambda one: -one.tokens_per_second)
+    compared = [(other, separation(best.case, other.case, run)) for other in others]
+    against = [one for place, (_, one) in enumerate(compared) if one and (place == 0 or not one.separated)]
+    limits = bottleneck(best.case)
+    return Advice(
+        target=target,
+        best=best,
+        speedup=speedup(best.case, run),
+        candidates=len(group),
+        excluded={name: sum(not test(one) for one in group) for name, test in tests.items()},
+        front=pareto_front(group),
+        against=tuple(against),
+        bottleneck=limits,
+        suggestions=tuple(
+            suggestions(best.case, [one.case for one in fit], [one.case for one in group], run, limits)
+            + _more_prompts(against)
+        ),
+        lines=tuple(transformers_lines(best.case, run)),
+    )
+
+
+def _more_prompts(against: list[Separation]) -> list[Suggestion]:
+    """How many prompts would tell the best from the fastest of those that it is not separated from."""
+    for one in against:
+        if one.prompts_needed is not None and one.prompts_needed <= MOST_PROMPTS:
+            because = (
+                f"so many prompts would tell it from {one.other}, if the ratio {one.ratio.estimate:.2f} over "
+                f"{one.prompts} prompts holds"
+            )
+            return [Suggestion(f"--num-samples {one.prompts_needed}", because)]
+    return []
+
+
+def _tests(constraints: Constraints) -> dict[str, Callable[[Candidate], bool]]:
+    """Option as the user wrote it -> whether a candidate meets it."""
+    tests: dict[str, Callable[[Candidate], bool]] = {}
+    memory, share = constraints.max_memory, constraints.min_pass_at_1
+    if memory is not None:
+        tests["--max-memory"] = lambda one: one.memory is not None and one.memory <= memory
+    if share is not None:
+        tests["--min-pass-at-1"] = lambda one: one.pass_at_1 is not None and one.pass_at_1 >= share
+    if constraints.lossless:
+        tests["--lossless"] = lambda one: one.lossless
+    return tests
+
+
+def _nothing_meets(everyone: list[Candidate], constraints: Constraints) -> str:
+    parts = []
+    for name, test in _tests(constraints).items():
+        out = sum(not test(one) for one in everyone)
+        if not out:
+            continue
+        text = f"{name} excludes {out} of {len(everyone)}"
+        if name == "--max-memory":
+            known = [one.memory for one in everyone if one.memory is not None]
+            text += f" (the least is {gibibytes(min(known))})" if known else " (memory was not measured)"
+        elif name == "--min-pass-at-1":
+            shares = [one.pass_at_1 for one in everyone if one.pass_at_1 is not None]
+            text += (
+                f" (the highest is {max(shares):.3f})"
+                if shares
+                else " (the run holds no HumanEval: pytest perf_tests -m humaneval, then reports merge)"
+            )
+        parts.append(text)
+    return f"no case meets the constraints: {'; '.join(parts)}; loosen one"
+
+
+def gibibytes(count: float) -> str:
+    """`1.25 GiB`, or MiB below one."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _dominates(one: Candidate, other: Candidate) -> bool:
+    quality = _quality(one, other)
+    memory = 0
+    if one.memory is not None and other.memory is not None:
+        memory = (one.memory * SAME_MEMORY < other.memory) - (other.memory * SAME_MEMORY < one.memory)
+    speed = (one.tokens_per_second > other.tokens_per_second) - (one.tokens_per_second < other.tokens_per_second)
+    return min(speed, memory, quality) >= 0 and max(speed, memory, quality) > 0
+
+
+def _quality(one: Candidate, other: Candidate) -> int:
+    """1 if the first is better, -1 if the second is, by the best figure that both have."""
+    if one.pass_at_1 is not None and other.pass_at_1 is not None:
+        return (one.pass_at_1 > other.pass_at_1) - (one.pass_at_1 < other.pass_at_1)
+    if one.perplexity is not None and other.perplexity is not None:
+        better = one.perplexity * SAME_PERPLEXITY < other.perplexity
+        return better - (other.perplexity * SAME_PERPLEXITY < one.perplexity)
+    return int(one.lossless) - int(other.lossless)
+
+
+def _target_key(case: CaseResult) -> tuple[Any, ...]:
+    """What decides on the answers: target, its quantization and dtype, and whether its cache is quantized."""
+    engine = case.engine
+    return (engine.get("pair"), engine.get("target_quant"), engine.get("dtype"), case.point.get("cache") == "quantized")
+
+
+def _pass_at_1(case: CaseResult, run: Run) -> float | None:
+    """Of the same target; of the same strategy where that was scored too, else of plain decoding, else of the first."""
+    scored = [
+        other
+        for other in run.finished.values()
+        if other.kind == "humaneval" and "pass_at_1" in other.metrics and _target_key(other) == _target_key(case)
+    ]
+    for strategy in (case.point.get("strategy"), "plain"):
+        for other in scored:
+            if other.point.get("strategy") == strategy:
+                return float(other.metrics["pass_at_1"])
+    return float(scored[0].metrics["pass_at_1"]) if scored else None
+
+
+def _perplexity(case: CaseResult, run: Run) -> float | None:
+    for other in run.finished.values():
+        if "perplexity" in other.facts and _target_key(other) == _target_key(case):
+            return float(other.facts["perplexity"])
+    return None
+
+
+def _per_prompt(case: CaseResult, run: Run) -> dict[int, tuple[float, int]]:
+    """Prompt -> mean seconds and tokens over the case's measurements."""
+    found: dict[int, list[Sample]] = {}
+    for one in [case, *(again for again in run.cases if again.again and again.id == case.id and again.status == "ok")]:
+        for sample in one.samples:
+            found.setdefault(sample.prompt, []).append(sample)
+    return {
+        prompt: (sum(s.seconds for s in samples) / len(samples), samples[0].new_tokens)
+        for prompt, samples in found.items()
+    }

@@ -1,0 +1,65 @@
+"""`reports advise RUN`: the best setting under constraints, what limits it, what to try next, and how to set it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from reports.run import RunFileError, read_run
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("advise", help="the best setting under constraints", description=__doc__)
+    command.add_argument("file", metavar="RUN", type=Path)
+    command.add_argument("--max-memory", metavar="BYTES", help="at most so much memory: 12884901888, 12GiB, 800MiB")
+    command.add_argument("--min-pass-at-1", metavar="SHARE", help="at least this share of HumanEval solved: 0.6")
+    command.add_argument("--lossless", action="store_true", help="only settings that decode the unquantized target")
+    command.add_argument("--sampled", action="store_true", help="advise on sampling instead of greedy decoding")
+    command.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
+    command.set_defaults(run=advise)
+
+
+def advise(options: argparse.Namespace) -> int:
+    """Print the advice in the format asked for."""
+    from reports import advice, advice_text
+
+    memory, share = options.max_memory, options.min_pass_at_1
+    constraints = advice.Constraints(
+        max_memory=None if memory is None else parse_bytes(memory),
+        min_pass_at_1=None if share is None else _share(share),
+        lossless=options.lossless,
+        sampled=options.sampled,
+    )
+    found = advice.advise(read_run(options.file), constraints)
+    if options.format == "json":
+        print(json.dumps(advice_text.as_json(found), indent=1, allow_nan=False))
+    elif options.format == "markdown":
+        print(advice_text.markdown(found))
+    else:
+        advice_text.terminal(found)
+    return 0
+
+
+def parse_bytes(text: str) -> float:
+    """`12GiB`, `800 MiB`, `12GB` or a number of bytes; raises RunFileError."""
+    matched = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if matched is None or matched[2].upper() not in _UNITS or float(matched[1]) <= 0:
+        raise RunFileError(f"--max-memory {text!r}: not a size; write bytes or a unit, such as 12GiB")
+    return float(matched[1]) * _UNITS[matched[2].upper()]
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise RunFileError(f"--min-pass-at-1 {text!r}: not a share; write a number from 0 to 1, such as 0.6")
+    return value

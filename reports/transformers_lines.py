@@ -1,0 +1,161 @@
+"""From a measured case to the Python lines that decode the same way with transformers, runnable as they stand.
+
+Pure text: imports neither torch nor transformers. What the lines must do is what the suite itself does when it
+measures; a test runs them against real models. The draft's knobs are set on the draft's own generation config,
+the only place where transformers reads them (huggingface/transformers issue 40739).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports.run import CaseResult, Run
+
+_DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16", "fp32": "torch.float32"}
+_QUANTIZED = {
+    "8bit": ("int8", "BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)"),
+    "4bit": (
+        "nf4",
+        "BitsAndBytesConfig(\n"
+        '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant={double},\n'
+        "    bnb_4bit_compute_dtype=torch.bfloat16,\n"
+        ")",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a pair's weights come from, as the run's header names them. target, draft: hub ids, `@revision` after
+    it, folders, or names of embedded and synthetic models."""
+
+    source: str
+    target: str
+    draft: str | None
+    same_tokenizer: bool
+
+
+def weights_of(run: Run, pair: str) -> Weights:
+    """The pair's entry in the header; a pair that it does not hold is taken for the id of a target."""
+    for entry in run.header.get("study", {}).get("pairs", ()):
+        if entry.get("name") == pair:
+            return Weights(
+                str(entry.get("source", "hub")),
+                str(entry.get("target", pair)),
+                entry.get("draft"),
+                entry.get("tokenizers", "same") == "same",
+            )
+    return Weights("hub", pair, None, True)
+
+
+def transformers_lines(case: CaseResult, run: Run) -> list[str]:
+    """The lines, without trailing newlines: imports, TARGET and DRAFT, loading, settings, one generation."""
+    engine, point = case.engine, case.point
+    weights = weights_of(run, str(engine.get("pair", "")))
+    with_draft = point.get("strategy") == "assisted"
+    double = bool(run.header.get("study", {}).get("nf4_double_quant", True))
+    device = "cuda:0" if run.header.get("environment", {}).get("hardware", {}).get("gpu") else "cpu"
+    quants = [str(engine.get("target_quant", "none"))] + ([str(engine.get("draft_quant"))] if with_draft else [])
+    names = [
+        "AutoModelForCausalLM",
+        "AutoTokenizer",
+        *(["BitsAndBytesConfig"] if set(quants) & set(_QUANTIZED) else []),
+    ]
+    lines = ["import torch", f"from transformers import {', '.join(names)}", ""]
+    lines += _ids(weights, with_draft)
+    for quant in sorted(set(quants) & set(_QUANTIZED)):
+        name, made = _QUANTIZED[quant]
+        lines += f"{name} = {made.format(double=double)}".split("\n")
+    dtype = _DTYPES.get(str(engine.get("dtype")), "torch.bfloat16")
+    lines += _loading("model", "TARGET", weights.target, dtype, device, quants[0])
+    revision = _revision(weights.target)
+    lines.append(f"tokenizer = AutoTokenizer.from_pretrained(TARGET{revision})")
+    if with_draft:
+        lines += _loading("assistant", "DRAFT", weights.draft or "", dtype, device, quants[1])
+        if not weights.same_tokenizer:
+            lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{_revision(weights.draft or '')})")
+    lines += _draft_knobs(point)
+    lines += _compiling(engine, point, with_draft)
+    prompt = "The quick brown fox jumps over the lazy dog. The quick brown fox"
+    lines += ["", f'inputs = tokenizer("{prompt}", return_tensors="pt").to(model.device)']
+    lines += ["output = model.generate(", "    **inputs,"]
+    lines += [f"    {name}={value}," for name, value in _arguments(case, weights).items()]
+    lines += [")", 'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))']
+    return lines
+
+
+def _ids(weights: Weights, with_draft: bool) -> list[str]:
+    if weights.source == "embedded":
+        names = ["target_folder", *(["draft_folder"] if with_draft else [])]
+        lines = [f"from fixtures.models.embedded import {', '.join(sorted(names))}", ""]
+        lines.append("TARGET = str(target_folder())  # the embedded model; put your model's id here")
+        return [*lines, *(["DRAFT = str(draft_folder())"] if with_draft else []), ""]
+    remark = "  # a synthetic shape: put your model's id here" if weights.source == "synthetic" else ""
+    lines = [f"TARGET = {_identifier(weights.target)!r}{remark}".replace("'", '"')]
+    if with_draft:
+        lines.append(f"DRAFT = {_identifier(weights.draft or '')!r}".replace("'", '"'))
+    return [*lines, ""]
+
+
+def _loading(name: str, constant: str, model: str, dtype: str, device: str, quant: str) -> list[str]:
+    quantized = f", quantization_config={_QUANTIZED[quant][0]}" if quant in _QUANTIZED else ""
+    return [
+        f"{name} = AutoModelForCausalLM.from_pretrained(",
+        f'    {constant}{_revision(model)}, dtype={dtype}, device_map={{"": "{device}"}}{quantized}',
+        ")",
+    ]
+
+
+def _draft_knobs(point: Mapping[str, Any]) -> list[str]:
+    holder = {"assisted": "assistant", "early_exit": "model"}.get(str(point.get("strategy")))
+    if holder is None:
+        return []
+    return [
+        "# transformers reads these three from the drafting model's own generation config, nowhere else",
+        f"{holder}.generation_config.num_assistant_tokens = {point.get('assist_toks')}",
+        f'{holder}.generation_config.num_assistant_tokens_schedule = "{point.get("assist_schedule") or "constant"}"',
+        f"{holder}.generation_config.assistant_confidence_threshold = {point.get('confidence_threshold') or 0.0}",
+    ]
+
+
+def _compiling(engine: Mapping[str, Any], point: Mapping[str, Any], with_draft: bool) -> list[str]:
+    if not engine.get("compile"):
+        return []
+    dynamic = point.get("strategy") != "plain" or point.get("cache") != "static"
+    names = ["model", *(["assistant"] if with_draft else [])]
+    return [f"{name}.forward = torch.compile({name}.forward, dynamic={dynamic})" for name in names]
+
+
+def _arguments(case: CaseResult, weights: Weights) -> dict[str, str]:
+    point = case.point
+    strategy, cache = point.get("strategy"), point.get("cache")
+    found = {"max_new_tokens": str(case.workload.get("gen_toks", 128)), "do_sample": str(bool(point.get("do_sample")))}
+    if point.get("do_sample"):
+        found |= {"temperature": str(point.get("temperature")), "top_p": str(point.get("top_p")), "top_k": "0"}
+    if strategy == "assisted":
+        found["assistant_model"] = "assistant"
+        if not weights.same_tokenizer:
+            found |= {"tokenizer": "tokenizer", "assistant_tokenizer": "assistant_tokenizer"}
+    elif strategy == "prompt_lookup":
+        found["prompt_lookup_num_tokens"] = str(point.get("assist_toks"))
+        found["max_matching_ngram_size"] = str(point.get("lookup_ngram") or 2)
+    elif strategy == "early_exit":
+        found["assistant_early_exit"] = str(point.get("exit_layer"))
+    if cache == "none":
+        found["use_cache"] = "False"
+    elif cache != "dynamic":
+        found["cache_implementation"] = f'"{cache}"'
+    if case.engine.get("compile") or cache == "static":
+        found["disable_compile"] = "True"  # of generate's own compiling, which would come on top or uninvited
+    return found
+
+
+def _identifier(model: str) -> str:
+    return model.partition("@")[0] if "/" in model and not model.startswith(("/", ".")) else model
+
+
+def _revision(model: str) -> str:
+    revision = model.partition("@")[2] if _identifier(model) != model else ""
+    return f', revision="{revision}"' if revision else ""
