@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
-
-REFERENCE = "reference"
-"""Key of a header whose figures were published elsewhere and not measured here."""
 
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
@@ -85,11 +83,6 @@ def environment(run: Run) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def is_reference(run: Run) -> bool:
-    """Whether the figures were published elsewhere and not measured here."""
-    return bool(run.header.get(REFERENCE))
-
-
 def environment_differences(base: Run, head: Run) -> tuple[Difference, ...]:
     """What differs in hardware, software, commit, model revisions and how the suite was told to measure."""
     first, second = _surroundings(base), _surroundings(head)
@@ -127,9 +120,8 @@ def match(base: Run, head: Run) -> Matching:
     repeats of a pair's cases are in `repeats`.
     """
     first, second = _once(base), _once(head)
-    loose = is_reference(base) or is_reference(head)
     keys: list[Callable[[CaseResult], str]]
-    if loose:
+    if is_reference(base) or is_reference(head):
         known = _stated(first) & _stated(second)
         keys = [lambda case: _settings(case, known)]
     else:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import orjson
+
 SCHEMA = 1
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
@@ -183,6 +185,14 @@ def verdict_line(judged: Completion) -> dict[str, Any]:
     return {"kind": "verdict", **{name: getattr(judged, name) for name in names}}
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A run file whose cases are read without their samples; offsets[i] is where the line of case i starts, in bytes."""
+
+    run: Run
+    offsets: tuple[int, ...]
+
+
 def read_run(path: Path | str) -> Run:
     """Read a run file.
 
@@ -190,13 +200,22 @@ def read_run(path: Path | str) -> Run:
     Raises RunFileError for a file that is missing, not a run file, damaged before its last line, without a
     `run` line, or of a newer schema.
     """
-    path = Path(path)
+    return _read(Path(path), with_samples=True).run
+
+
+def read_outline(path: Path | str) -> Outline:
+    """Read a run file as `read_run` does, but leave the samples where they are: they are most of a large file."""
+    return _read(Path(path), with_samples=False)
+
+
+def _read(path: Path, *, with_samples: bool) -> Outline:
     header: dict[str, Any] | None = None
     cases: list[CaseResult] = []
+    offsets: list[int] = []
     completions: dict[tuple[Any, ...], Completion] = {}
     end: dict[str, Any] = {}
     warnings: list[str] = []
-    for number, line in _lines(path, warnings):
+    for number, offset, line in _lines(path, warnings):
         kind = line.get("kind")
         if kind == "run":
             _check_schema(path, line)
@@ -206,7 +225,8 @@ def read_run(path: Path | str) -> Run:
         elif kind == "case":
             if header is None:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
-            cases.append(_case(path, number, line))
+            cases.append(_case(path, number, line if with_samples else {**line, "samples": ()}))
+            offsets.append(offset)
             end = {}
         elif kind in ("completion", "verdict"):
             _completion(path, number, line, completions)
@@ -218,7 +238,8 @@ def read_run(path: Path | str) -> Run:
             )
     if header is None:
         raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
-    return Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()))
+    run = Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()))
+    return Outline(run, tuple(offsets))
 
 
 def write_merged(runs: Iterable[Run], path: Path) -> None:
@@ -261,7 +282,16 @@ def drop_torn_tail(path: Path) -> None:
             file.write(b"\n")
 
 
-def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def parse_line(raw: bytes) -> Any:
+    """The content of one line; ValueError if it is not JSON. NaN, which JSON lacks and Python writes, is taken."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw)
+
+
+def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Number, offset in bytes and content of every line."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -269,11 +299,13 @@ def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
+        next_offset = 0
         for number, raw in enumerate(file, start=1):
+            offset, next_offset = next_offset, next_offset + len(raw)
             if not raw.strip():
                 continue
             try:
-                line = json.loads(raw)
+                line = parse_line(raw)
             except ValueError:  # not JSON, or not UTF-8
                 if not raw.endswith(b"\n"):
                     warnings.append(
@@ -283,7 +315,7 @@ def _lines(path: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any
                 raise RunFileError(f"{path}: line {number} is not JSON; the file is damaged, measure again") from None
             if not isinstance(line, dict):
                 raise RunFileError(f"{path}: line {number} is not a JSON object; not a run file")
-            yield number, line
+            yield number, offset, line
 
 
 def _check_schema(path: Path, line: Mapping[str, Any]) -> None:
@@ -331,7 +363,11 @@ def _completion(
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
-    known = {key: value for key, value in values.items() if key in _SAMPLE_FIELDS}
+    known = (
+        dict(values)
+        if values.keys() <= _SAMPLE_FIELDS.keys()
+        else {k: values[k] for k in _SAMPLE_FIELDS if k in values}
+    )
     for name in ("proposed_at", "accepted_at", "output_tokens"):
         if name in known:
             known[name] = tuple(known[name])
