@@ -13,6 +13,7 @@ COMMANDS = (
     "show",
     "merge",
     "advise",
+    "export",
 )
 """Modules of reports/commands, in the order of `--help`."""
 

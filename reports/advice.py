@@ -6,9 +6,7 @@ Python lines that set it in transformers_lines.py, rendering in advice_text.py.
 Candidates are measured cases with the study's own number of new tokens, all greedy or all sampled (the two answer
 different questions). A case whose greedy output was found wrong is never one.
 
-memory: the peak that the allocator reserved on a GPU. Elsewhere it is the weights as stored of what the setting needs
-(the target, and the draft if it drafts): the process's resident memory is that of the whole suite, which keeps pages
-of engines that it dropped, and says nothing of one case.
+memory: the peak that the allocator handed out on a GPU; elsewhere the weights of what the setting needs, see cases.py.
 
 quality: pass@1 of the same target (pair, quantization, dtype, cache) where the run holds it, else its perplexity, else
 whether the case keeps the baseline's answers. Two cases are compared by the best of the three that both have.
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
+from reports.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
 from reports.comparison import Speedup, is_wrong, keeps_answers, speedup
 from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, paired_ratio
@@ -44,13 +43,12 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory: bytes;
-    memory_kind: "reserved" or "weights"; pass_at_1, perplexity: None where the run does not hold them."""
+    """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory, pass_at_1,
+    perplexity: None where the run does not hold them."""
 
     case: CaseResult
     tokens_per_second: float
-    memory: float | None
-    memory_kind: str
+    memory: Memory | None
     pass_at_1: float | None
     perplexity: float | None
     lossless: bool
@@ -83,8 +81,9 @@ class Advice:
     """The advice for one target model.
 
     front: Pareto-optimal candidates (speed, memory, quality), fastest first, of all candidates, constrained or not.
-    against: the runner-up first, then every further candidate that the best is not separated from. excluded: how
-    many candidates each constraint rules out.
+    runner_up: the second fastest that meets the constraints. against: the runner-up first, then every further
+    candidate that the best is not separated from; those without common prompts cannot be judged and are not in it.
+    excluded: how many candidates each constraint rules out.
     """
 
     target: str
@@ -93,6 +92,7 @@ class Advice:
     candidates: int
     excluded: dict[str, int]
     front: tuple[Candidate, ...]
+    runner_up: Candidate | None
     against: tuple[Separation, ...]
     bottleneck: Bottleneck
     suggestions: tuple[Suggestion, ...]
@@ -122,37 +122,20 @@ def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
 
 def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
     """The measured cases that compete, in the order of the run file."""
-    length = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    place = {case.id: number for number, case in enumerate(run.cases)}
     return [
         Candidate(
             case=case,
-            tokens_per_second=sum(s.new_tokens for s in case.samples) / sum(s.seconds for s in case.samples),
-            memory=memory,
-            memory_kind=kind,
+            tokens_per_second=1 / seconds,
+            memory=memory_of(case),
             pass_at_1=_pass_at_1(case, run),
             perplexity=_perplexity(case, run),
             lossless=keeps_answers(case),
         )
-        for case in run.finished.values()
-        if case.kind == "decode"
-        and case.status == "ok"
-        and case.samples
-        and not is_wrong(case)
-        and bool(case.point.get("do_sample")) == sampled
-        and (length is None or case.workload.get("gen_toks") == length)
-        for memory, kind in [memory_of(case)]
+        for case in sorted(of_full_length(run), key=lambda case: place[case.id])
+        if (seconds := seconds_per_token(case)) and not is_wrong(case)
+        if bool(case.point.get("do_sample")) == sampled
     ]
-
-
-def memory_of(case: CaseResult) -> tuple[float | None, str]:
-    """Bytes that a case needs and what they are ("reserved" or "weights"); None where neither is in its facts."""
-    if "memory_reserved_bytes" in case.facts:
-        return float(case.facts["memory_reserved_bytes"]), "reserved"
-    weights = case.facts.get("weight_bytes") or {}
-    if "target" not in weights:
-        return None, "weights"
-    drafts = case.point.get("strategy") == "assisted"
-    return float(weights["target"] + (weights.get("draft", 0) if drafts else 0)), "weights"
 
 
 def pareto_front(everyone: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -196,6 +179,7 @@ def _advice(target: str, group: list[Candidate], run: Run, constraints: Constrai
         candidates=len(group),
         excluded={name: sum(not test(one) for one in group) for name, test in tests.items()},
         front=pareto_front(group),
+        runner_up=others[0] if others else None,
         against=tuple(against),
         bottleneck=limits,
         suggestions=tuple(
@@ -223,7 +207,7 @@ def _tests(constraints: Constraints) -> dict[str, Callable[[Candidate], bool]]:
     tests: dict[str, Callable[[Candidate], bool]] = {}
     memory, share = constraints.max_memory, constraints.min_pass_at_1
     if memory is not None:
-        tests["--max-memory"] = lambda one: one.memory is not None and one.memory <= memory
+        tests["--max-memory"] = lambda one: one.memory is not None and one.memory.bytes <= memory
     if share is not None:
         tests["--min-pass-at-1"] = lambda one: one.pass_at_1 is not None and one.pass_at_1 >= share
     if constraints.lossless:
@@ -239,7 +223,7 @@ def _nothing_meets(everyone: list[Candidate], constraints: Constraints) -> str:
             continue
         text = f"{name} excludes {out} of {len(everyone)}"
         if name == "--max-memory":
-            known = [one.memory for one in everyone if one.memory is not None]
+            known = [one.memory.bytes for one in everyone if one.memory is not None]
             text += f" (the least is {gibibytes(min(known))})" if known else " (memory was not measured)"
         elif name == "--min-pass-at-1":
             shares = [one.pass_at_1 for one in everyone if one.pass_at_1 is not None]
@@ -254,14 +238,15 @@ def _nothing_meets(everyone: list[Candidate], constraints: Constraints) -> str:
 
 def gibibytes(count: float) -> str:
     """`1.25 GiB`, or MiB below one."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
 
 
 def _dominates(one: Candidate, other: Candidate) -> bool:
     quality = _quality(one, other)
     memory = 0
     if one.memory is not None and other.memory is not None:
-        memory = (one.memory * SAME_MEMORY < other.memory) - (other.memory * SAME_MEMORY < one.memory)
+        first, second = one.memory.bytes, other.memory.bytes
+        memory = (first * SAME_MEMORY < second) - (second * SAME_MEMORY < first)
     speed = (one.tokens_per_second > other.tokens_per_second) - (one.tokens_per_second < other.tokens_per_second)
     return min(speed, memory, quality) >= 0 and max(speed, memory, quality) > 0
 

@@ -18,10 +18,6 @@ LIMITS = {
     "compute": "compute-bound",
     "unknown": "unknown",
 }
-MEMORY = {
-    "reserved": "peak reserved by the allocator",
-    "weights": "weights as stored, of target and, if it drafts, draft",
-}
 FRONT = ("case", "tokens/s", "memory", "pass@1", "perplexity", "keeps the answers")
 
 
@@ -50,7 +46,7 @@ def terminal(advice: Sequence[Advice]) -> None:
             style = "bold green" if candidate is one.best else None
             table.add_row(*(Text(cell) for cell in _cells(candidate)), style=style)
         console.print(table)
-        console.print(f"memory: {MEMORY[one.best.memory_kind]}", markup=False)
+        console.print(f"memory: {_memory_kind(one)}", markup=False)
         _print_list(console, "try next:", [_suggestion(each) for each in one.suggestions])
         console.print("\nin transformers:\n", markup=False)
         for line in one.lines:
@@ -71,6 +67,7 @@ def as_json(advice: Sequence[Advice]) -> list[dict[str, Any]]:
             "candidates": one.candidates,
             "excluded": dict(one.excluded),
             "front": [_candidate(each) for each in one.front],
+            **({"runner_up": one.runner_up.id} if one.runner_up else {}),
             "against": [
                 {
                     "case": each.other,
@@ -101,7 +98,7 @@ def _markdown(one: Advice) -> str:
     for candidate in one.front:
         name, *cells = _cells(candidate)
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    lines += ["", f"Pareto front of speed, memory ({MEMORY[one.best.memory_kind]}) and quality."]
+    lines += ["", f"Pareto front of speed, memory ({_memory_kind(one)}) and quality."]
     if one.suggestions:
         lines += ["", "Try next:", "", *(f"- {_suggestion(each)}" for each in one.suggestions)]
     return "\n".join([*lines, "", "```python", *one.lines, "```"])
@@ -114,17 +111,28 @@ def _statements(one: Advice) -> list[str]:
         speed += f", {interval_text(one.speedup.interval)} times {one.speedup.baseline}"
     found = [speed]
     if best.memory is not None:
-        found.append(f"memory {gibibytes(best.memory)} ({MEMORY[best.memory_kind]})")
+        found.append(f"memory {gibibytes(best.memory.bytes)} ({best.memory.what})")
     if not best.lossless:
         found.append("quantized: it does not decode the baseline's own model (--lossless leaves such cases out)")
     limit = one.bottleneck
     found.append(f"{LIMITS[limit.kind]}: {limit.why}" if limit.kind != "unknown" else f"what limits it: {limit.why}")
-    found += [_against(each, place == 0) for place, each in enumerate(one.against[:4])]
+    second = one.runner_up
+    judged = {each.other for each in one.against}
+    if second is not None and second.id not in judged:
+        found.append(
+            f"cannot be told from the runner-up {second.id} ({second.tokens_per_second:.1f} tokens/s): they have no "
+            "samples of the same prompts"
+        )
+    found += [_against(each, second is not None and each.other == second.id) for each in one.against[:4]]
     if len(one.against) > 4:
         found.append(f"nor is it separated from {len(one.against) - 4} more")
     for name, count in one.excluded.items():
         found.append(f"{name} excludes {count} of {one.candidates} cases")
     return found
+
+
+def _memory_kind(one: Advice) -> str:
+    return next((each.memory.what for each in (one.best, *one.front) if each.memory), "not in the run file")
 
 
 def _against(one: Separation, runner_up: bool) -> str:
@@ -140,7 +148,7 @@ def _cells(one: Candidate) -> tuple[str, ...]:
     return (
         one.id,
         f"{one.tokens_per_second:.1f}",
-        "" if one.memory is None else gibibytes(one.memory),
+        "" if one.memory is None else gibibytes(one.memory.bytes),
         "" if one.pass_at_1 is None else f"{100 * one.pass_at_1:.1f}%",
         "" if one.perplexity is None else f"{one.perplexity:.2f}",
         "yes" if one.lossless else "no",
@@ -162,8 +170,8 @@ def _candidate(one: Candidate) -> dict[str, Any]:
     values = {
         "case": one.id,
         "tokens_per_second": one.tokens_per_second,
-        "memory_bytes": one.memory,
-        "memory_kind": one.memory_kind,
+        "memory_bytes": one.memory.bytes if one.memory else None,
+        "memory_kind": one.memory.what if one.memory else None,
         "pass_at_1": one.pass_at_1,
         "perplexity": one.perplexity,
         "lossless": one.lossless,

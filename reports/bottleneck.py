@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from reports.cases import seconds_per_token
 from reports.predictions import Curve, curves, predictions
 from reports.run import CaseResult, Run
 
@@ -238,7 +239,7 @@ def _steps(case: CaseResult) -> int:
 
 
 def _tokens_per_second(case: CaseResult) -> float:
-    return sum(sample.new_tokens for sample in case.samples) / sum(sample.seconds for sample in case.samples)
+    return 1 / (seconds_per_token(case) or float("inf"))
 
 
 def _without_k(case: CaseResult) -> str:

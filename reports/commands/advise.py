@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError, read_run
+from reports.run import RunFileError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -29,6 +29,7 @@ def register(commands: Any) -> None:
 def advise(options: argparse.Namespace) -> int:
     """Print the advice in the format asked for."""
     from reports import advice, advice_text
+    from reports.reference import read_any
 
     memory, share = options.max_memory, options.min_pass_at_1
     constraints = advice.Constraints(
@@ -37,7 +38,7 @@ def advise(options: argparse.Namespace) -> int:
         lossless=options.lossless,
         sampled=options.sampled,
     )
-    found = advice.advise(read_run(options.file), constraints)
+    found = advice.advise(read_any(options.file), constraints)
     if options.format == "json":
         print(json.dumps(advice_text.as_json(found), indent=1, allow_nan=False))
     elif options.format == "markdown":
