@@ -21,6 +21,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 RESAMPLES = 1_999
 BOOTSTRAP_UNITS = 100  # beyond this many, the linearised standard error equals the bootstrap's and costs microseconds
+MINIMUM_BEYOND = 4  # values beyond a quantile, below which its interval is not given
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,77 @@ def paired_ratio(
         True, base_seconds=base_seconds, base_tokens=base_tokens, head_seconds=head_seconds, head_tokens=head_tokens
     )
     return _interval(np.stack(columns), np.array([1, -1, -1, 1]), resamples, seed, confidence, block)
+
+
+def paired_ratio_of_totals(
+    base_tops: Numbers,
+    base_bottoms: Numbers,
+    head_tops: Numbers,
+    head_bottoms: Numbers,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return (head tops / head bottoms) / (base tops / base bottoms), ratios of totals, with its interval over prompts.
+
+    Entry i of all four belongs to prompt i. Unlike in `paired_ratio`, single entries may be 0 (a prompt of which no
+    token was accepted); all the entries of one of the four may not.
+    """
+    columns = _columns(
+        False, base_tops=base_tops, base_bottoms=base_bottoms, head_tops=head_tops, head_bottoms=head_bottoms
+    )
+    for name, column in zip(("base_tops", "base_bottoms", "head_tops", "head_bottoms"), columns, strict=True):
+        if column.sum() == 0:
+            raise ValueError(f"{name} add up to zero")
+    return _interval(np.stack(columns), np.array([-1, 1, 1, -1]), resamples, seed, confidence, 1)
+
+
+def ratio_p(interval: Interval, units: int, *, null: float = 1.0) -> float:
+    """Return the two-sided p-value that agrees with a ratio's interval over `units` prompts.
+
+    It is below 1 - confidence exactly where the interval excludes `null`. 1 for a spread that is not known.
+    """
+    from scipy.special import stdtr
+
+    if not (math.isfinite(null) and null > 0):
+        raise ValueError(f"null must be positive, not {null}")
+    if units < 2 or not (interval.estimate > 0 and math.isfinite(interval.high)):
+        return 1.0
+    distance = abs(math.log(interval.estimate / null))
+    error = math.log(interval.high / interval.estimate) / _t_quantile(units, interval.confidence)
+    if error == 0:
+        return 0.0 if distance > 0 else 1.0
+    return min(1.0, 2 * float(stdtr(units - 1, -distance / error)))
+
+
+def paired_quantile_ratio(
+    base: Numbers,
+    head: Numbers,
+    share: float,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval | None:
+    """Return the ratio of head's quantile at `share` to base's, with its interval over prompts.
+
+    Entry i of both belongs to prompt i: pairs are resampled together. The interval is that of `paired_ratio`, with the
+    bootstrap's standard error of the log ratio. None where fewer than MINIMUM_BEYOND values are expected on the thin
+    side of the quantile, as an interval of so extreme a quantile would only repeat the largest values.
+    """
+    first, second = _columns(True, base=base, head=head)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be between 0 and 1, not {share}")
+    count = first.size
+    if count * min(share, 1 - share) < MINIMUM_BEYOND:
+        return None
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    draws = np.quantile(second[drawn], share, axis=1) / np.quantile(first[drawn], share, axis=1)
+    estimate = float(np.quantile(second, share) / np.quantile(first, share))
+    error = float(np.log(draws).std() * math.sqrt(count / (count - 1)))
+    reach = math.exp(min(_t_quantile(count, confidence) * error, 700.0))
+    return Interval(estimate, estimate / reach, estimate * reach, confidence, "bootstrap")
 
 
 def paired_ratio_p(

@@ -1,0 +1,389 @@
+"""The original study's observations as claims that any run can be held against, and their verdicts. Pure.
+
+Each claim collects its comparisons from a run; what they amount to is one rule for all (`verdict_of`). Claims are
+stated for any pair: where a run lacks what a claim is about, there is not enough evidence, and it is said what is
+missing. Knows nothing of rendering.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from reports import humaneval
+from reports.claims_evidence import (
+    Comparison,
+    Evidence,
+    Material,
+    Verdict,
+    alike,
+    by_figure,
+    compare,
+    faster,
+    kept,
+    material_of,
+    slower,
+    value,
+    verdict_of,
+)
+from reports.claims_own import OwnClaim, evidence_for
+from reports.claims_series import caching_linear, utilization_falls
+from reports.run import CaseResult, Run
+from reports.statistics import Interval
+
+QUANTIZATIONS = ("none", "8bit", "4bit")
+BEST = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False}
+HUMANEVAL_MARGIN = 0.05
+SAMPLING = ("do_sample", "temperature", "top_p")
+_QUANTS = ("target_quant", "draft_quant")
+FEWEST_ON_A_CURVE = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and how its evidence is collected from a run."""
+
+    name: str
+    says: str
+    collect: Callable[[Material], Evidence]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one run says about one claim. deciding: the comparison that decides it; None if there is none at all."""
+
+    name: str
+    says: str
+    verdict: Verdict
+    deciding: Comparison | None
+    comparisons: tuple[Comparison, ...]
+    missing: tuple[str, ...]
+    published: bool
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The ids of all cases that were used."""
+        return tuple(dict.fromkeys(case for one in self.comparisons for case in one.cases))
+
+
+def evaluate(run: Run, claims: Iterable[Claim | OwnClaim]) -> tuple[Finding, ...]:
+    """Hold a run against claims, in their order."""
+    material = material_of(run)
+    found = []
+    for claim in claims:
+        evidence = claim.collect(material) if isinstance(claim, Claim) else evidence_for(claim, material)
+        verdict, deciding = verdict_of(evidence)
+        found.append(
+            Finding(
+                claim.name,
+                claim.says,
+                verdict,
+                deciding,
+                evidence.comparisons,
+                evidence.missing,
+                material.published,
+            )
+        )
+    return tuple(found)
+
+
+def best_setting(material: Material) -> Evidence:
+    """k=3, greedy, threshold 0.2 with the smaller draft against every other speculative setting of the same target.
+
+    Compared in the dtype and on the prompts that most of the target's speculative cases share.
+    """
+    comparisons: list[Comparison | None] = []
+    missing = []
+    for target in _targets(material):
+        cases = _main([case for case in _of(material, target) if value(case, "strategy") != "plain"])
+        if not cases:
+            continue
+        pair = _by_draft_size(material, target)[0]
+        best = next((case for case in cases if value(case, "pair") == pair and _is_best(case)), None)
+        if best is None:
+            missing.append(f"{pair}/t=none,d=none,{value(cases[0], 'dtype')}/assisted,k=3,p=0.2,greedy,dynamic")
+            continue
+        others = [case for case in cases if case is not best]
+        if not others:
+            missing.append(f"another speculative setting than {best.id}")
+        comparisons += [faster(material, f"than {_named(other, best)}", best, other) for other in others]
+    if not comparisons and not missing:
+        missing.append("any speculative case")
+    return Evidence(kept(comparisons), tuple(missing))
+
+
+def inner_optimum(material: Material) -> Evidence:
+    """Tokens/s against assist_toks, one curve for each setting with at least three: is the best one inside.
+
+    For it: one inner k is faster than both ends, the inner ones adjusted for their number (Bonferroni). Against it: one
+    end is faster than every inner k, adjusted for the two ends.
+    """
+    curves = _curves(material)
+    missing = () if curves else ("a setting of assisted decoding with at least three assist_toks",)
+    return Evidence(kept(_optimum(material, curve) for curve in curves), missing)
+
+
+def greedy_beats_sampling(material: Material) -> Evidence:
+    """Tokens/s of greedy against sampled speculative decoding with all other settings alike."""
+    sampled = [case for case in material.cases if value(case, "do_sample") and value(case, "strategy") != "plain"]
+    comparisons = [
+        faster(material, _point(case), greedy, case)
+        for case in sampled
+        for greedy in material.cases
+        if not value(greedy, "do_sample") and alike(case, greedy, but=SAMPLING)
+    ]
+    missing = () if comparisons else ("one speculative setting both greedy and sampled",)
+    return Evidence(kept(comparisons), missing)
+
+
+def larger_draft(material: Material) -> Evidence:
+    """The larger draft of the same target: its accept rate is higher and its tokens/s are lower, setting by setting."""
+    comparisons: list[Comparison | None] = []
+    for target in _targets(material):
+        pairs = _by_draft_size(material, target)
+        cases = [
+            case
+            for case in _of(material, target)
+            if value(case, "strategy") == "assisted" and {value(case, key) for key in _QUANTS} == {"none"}
+        ]
+        for large in cases:
+            for small in cases:
+                smaller = pairs.index(value(small, "pair")) < pairs.index(value(large, "pair"))
+                if smaller and alike(large, small, but=("pair",)):
+                    label = f"{value(large, 'pair')} against {value(small, 'pair')}, {_point(large)}"
+                    comparisons.append(compare(material, f"accept rate, {label}", "accept_rate", large, small))
+                    comparisons.append(slower(material, f"tokens/s, {label}", large, small))
+    missing = () if comparisons else ("two pairs of one target whose drafts differ in size, at the same setting",)
+    return Evidence(kept(comparisons), missing)
+
+
+def quantization_slows(material: Material) -> Evidence:
+    """Tokens/s of every quantized case against the unquantized one with all other settings alike.
+
+    Every combination of the target's and the draft's quantization has to be measured for support, and plain decoding
+    with either; what is not measured is missing.
+    """
+    couples = quantized_couples(material)
+    comparisons = [slower(material, _engine_and_point(head), head, base) for head, base in couples]
+    missing: list[str] = []
+    for target in dict.fromkeys(_target(material, head) for head, _ in couples):
+        heads = [head for head, _ in couples if _target(material, head) == target]
+        measured = {(value(head, "strategy"), *(value(head, key) for key in _QUANTS)) for head in heads}
+        wanted: list[tuple[str, str, str | None]] = [
+            ("plain", quant, None) for quant in QUANTIZATIONS if quant != "none"
+        ]
+        if any(value(case, "strategy") == "assisted" for case in _of(material, target)):
+            both = [(first, second) for first in QUANTIZATIONS for second in QUANTIZATIONS]
+            wanted += [("assisted", *quants) for quants in both if quants != ("none", "none")]
+        for one in wanted:
+            if one not in measured:
+                missing.append(f"t={one[1]}, plain" if one[2] is None else f"t={one[1]},d={one[2]}, assisted")
+    if not couples:
+        missing.append("a quantized case and the unquantized one with all other settings alike")
+    return Evidence(kept(comparisons), tuple(missing))
+
+
+def quantized_couples(material: Material) -> list[tuple[CaseResult, CaseResult]]:
+    """Every quantized case with the unquantized one that has all other settings alike."""
+    quantized = [case for case in material.cases if any(value(case, key) not in ("none", None) for key in _QUANTS)]
+    return [
+        (case, base)
+        for case in quantized
+        for base in material.cases
+        if all(value(base, key) in ("none", None) for key in _QUANTS) and alike(case, base, but=_QUANTS)
+    ]
+
+
+def utilization(material: Material) -> Evidence:
+    """Utilization of every quantized case against the unquantized one with all other settings alike."""
+    return utilization_falls(
+        [(_engine_and_point(head), head, base) for head, base in quantized_couples(material)], material
+    )
+
+
+def quantized_keeps_humaneval(material: Material) -> Evidence:
+    """Share of HumanEval problems solved, quantized less unquantized, against a loss of `HUMANEVAL_MARGIN`.
+
+    Paired by problem: for the claim if the interval (Tango) excludes a larger loss; against it if a loss is significant
+    (McNemar). A published score alone cannot show that nothing was lost, so it counts only against the claim.
+    """
+    cases = [
+        case
+        for case in material.run.finished.values()
+        if case.kind == "humaneval" and case.status == "ok" and case.point.get("strategy") == "plain"
+    ]
+    comparisons = []
+    for head in cases:
+        base = humaneval.base_of(head, material.run)
+        if base is None:
+            continue
+        label = f"t={value(head, 'target_quant')}"
+        if material.published:
+            comparisons.append(_published_scores(label, head, base))
+            continue
+        completions = [humaneval.completions_of(material.run, case.id) for case in (base, head)]
+        if not all(humaneval.verdicts_of(each) for each in completions):
+            continue
+        paired = humaneval.compare(*completions)
+        lost = paired.difference.estimate < 0
+        comparisons.append(
+            Comparison(
+                label,
+                (head.id, base.id),
+                100 * paired.difference.estimate,
+                _in_points(paired),
+                "points",
+                0.0 if paired.difference.low > -HUMANEVAL_MARGIN else 1.0,
+                paired.p_value if lost else 1.0,
+                paired.difference.estimate + HUMANEVAL_MARGIN,
+            )
+        )
+    missing = () if comparisons else ("HumanEval of a quantized target and of the unquantized one",)
+    return Evidence(tuple(comparisons), missing)
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "best_setting",
+        "3 assistant tokens, greedy, threshold 0.2, with the smaller draft is the fastest speculative setting",
+        best_setting,
+    ),
+    Claim(
+        "inner_optimum",
+        "Speedup rises, then falls in assistant tokens: the best number lies inside the measured range",
+        inner_optimum,
+    ),
+    Claim("greedy_beats_sampling", "Greedy speculative decoding is faster than sampled", greedy_beats_sampling),
+    Claim("larger_draft", "The larger draft has more tokens accepted and is slower overall", larger_draft),
+    Claim("quantization_slows", "Every quantization of target and draft lowers throughput", quantization_slows),
+    Claim("utilization_falls", "Utilization is lower with quantization", utilization),
+    Claim(
+        "caching_linear",
+        "A KV cache makes the cost linear in the length: time per token grows with it without a cache only",
+        caching_linear,
+    ),
+    Claim(
+        "quantized_keeps_humaneval",
+        f"Quantized targets keep their HumanEval score within {100 * HUMANEVAL_MARGIN:g} points",
+        quantized_keeps_humaneval,
+    ),
+)
+
+
+def _targets(material: Material) -> list[str]:
+    return list(dict.fromkeys(_target(material, case) for case in material.cases))
+
+
+def _target(material: Material, case: CaseResult) -> str:
+    pair = str(value(case, "pair"))
+    return material.targets.get(pair) or pair
+
+
+def _of(material: Material, target: str) -> list[CaseResult]:
+    return [case for case in material.cases if _target(material, case) == target]
+
+
+def _main(cases: Sequence[CaseResult]) -> list[CaseResult]:
+    """The uncompiled ones that share the dtype and the prompts of most."""
+    uncompiled = [case for case in cases if not value(case, "compile")]
+    if not uncompiled:
+        return []
+    [(most, _)] = Counter(map(_surroundings, uncompiled)).most_common(1)
+    return [case for case in uncompiled if _surroundings(case) == most]
+
+
+def _surroundings(case: CaseResult) -> tuple[str, str]:
+    return str(value(case, "dtype")), str(sorted(case.workload.items()))
+
+
+def _is_best(case: CaseResult) -> bool:
+    return (
+        all(value(case, key) == wanted for key, wanted in BEST.items())
+        and value(case, "assist_schedule") in ("constant", None)
+        and all(value(case, key) == "none" for key in _QUANTS)
+    )
+
+
+def _by_draft_size(material: Material, target: str) -> list[str]:
+    """The target's pairs, that with the smallest draft first; those of unknown size come last, in their order."""
+    pairs = list(dict.fromkeys(str(value(case, "pair")) for case in _of(material, target)))
+    return sorted(pairs, key=lambda pair: _draft_size(material, pair))
+
+
+def _draft_size(material: Material, pair: str) -> float:
+    """Bytes of the pair's unquantized draft, else 2 for each parameter by the draft's name, else infinite."""
+    for case in material.cases:
+        weights = case.facts.get("weight_bytes") or {}
+        if value(case, "pair") == pair and case.engine.get("draft_quant") == "none" and weights.get("draft"):
+            return float(weights["draft"])
+    named = re.search(r"(\d+(?:\.\d+)?)([bm])(?![a-z])", material.drafts.get(pair, ""), re.IGNORECASE)
+    return 2 * float(named[1]) * (1e9 if named[2] in "bB" else 1e6) if named else float("inf")
+
+
+def _curves(material: Material) -> list[list[CaseResult]]:
+    """Cases of assisted decoding that differ in assist_toks only, at least three each, ordered by it."""
+    curves: list[list[CaseResult]] = []
+    for case in material.cases:
+        if value(case, "strategy") != "assisted" or value(case, "assist_schedule") not in ("constant", None):
+            continue
+        for curve in curves:
+            if alike(case, curve[0], but=("assist_toks",)):
+                curve.append(case)
+                break
+        else:
+            curves.append([case])
+    ordered = [sorted(curve, key=_toks) for curve in curves]
+    return [curve for curve in ordered if len(curve) >= FEWEST_ON_A_CURVE]
+
+
+def _toks(case: CaseResult) -> int:
+    return int(value(case, "assist_toks"))
+
+
+def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | None:
+    """The best inner k against the better end of one curve."""
+    ends, inner = (curve[0], curve[-1]), curve[1:-1]
+    against_ends = [kept(faster(material, "", case, end) for end in ends) for case in inner]
+    if any(len(each) < len(ends) for each in against_ends):
+        return None
+    weakest = [min(each, key=lambda one: one.favour) for each in against_ends]
+    shown = max(weakest, key=lambda one: one.favour)
+    for_it = min(max(one.evidence_for for one in each) for each in against_ends) * len(inner)
+    against = min(max(each[i].evidence_against for each in against_ends) for i in range(len(ends))) * len(ends)
+    best, end = (next(case for case in curve if case.id == name) for name in shown.cases)
+    others = re.sub(r",k=\d+", "", _engine_and_point(best))
+    label = f"k={_toks(best)} against k={_toks(end)}, {others}"
+    cases = tuple(case.id for case in curve)
+    return Comparison(
+        label, cases, shown.estimate, shown.interval, "ratio", min(1.0, for_it), min(1.0, against), shown.favour
+    )
+
+
+def _published_scores(label: str, head: CaseResult, base: CaseResult) -> Comparison:
+    difference = head.metrics["pass_at_1"] - base.metrics["pass_at_1"]
+    found = by_figure(label, (head.id, base.id), 100 * difference, "points", difference + HUMANEVAL_MARGIN)
+    return Comparison(
+        found.label, found.cases, found.estimate, None, "points", 1.0, found.evidence_against, found.favour
+    )
+
+
+def _in_points(paired: humaneval.Paired) -> Interval:
+    difference = paired.difference
+    low, high = 100 * difference.low, 100 * difference.high
+    return Interval(100 * difference.estimate, low, high, difference.confidence, difference.method)
+
+
+def _engine_and_point(case: CaseResult) -> str:
+    """The case's id without its pair."""
+    return case.id.partition("/")[2] or case.id
+
+
+def _point(case: CaseResult) -> str:
+    return case.id.split("/")[-1]
+
+
+def _named(case: CaseResult, beside: CaseResult) -> str:
+    """The case's id, without its pair where another case has the same."""
+    return _engine_and_point(case) if value(case, "pair") == value(beside, "pair") else case.id

@@ -1,0 +1,317 @@
+"""What a claim rests on: comparisons of measured cases, each with its effect, interval and evidence, and the verdict.
+
+A comparison is what one pair of cases (or one curve) says about a claim. A claim about several of them is supported
+only if every one of them holds, and contradicted if one is significantly the other way after Holm's adjustment. Knows
+run files and statistics; knows no single claim and nothing of rendering.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reports.comparison import drifts, is_wrong
+from reports.reference import is_reference
+from reports.run import CaseResult, Run, Sample
+from reports.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
+
+Verdict = Literal["supported", "contradicted", "not enough evidence"]
+Unit = Literal["ratio", "points", "exponent"]
+Expect = Literal["lower", "higher", "same"]
+
+LEVEL = 0.05
+ENGINE_KEYS = ("pair", "target_quant", "draft_quant", "dtype", "compile")
+POINT_KEYS = (
+    "strategy",
+    "assist_toks",
+    "confidence_threshold",
+    "assist_schedule",
+    "exit_layer",
+    "lookup_ngram",
+    "do_sample",
+    "temperature",
+    "top_p",
+    "cache",
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric as a ratio of totals over prompts: of what, per what. timed: it depends on the machine's speed."""
+
+    top: Callable[[Sample], float]
+    bottom: Callable[[Sample], float]
+    timed: bool = False
+
+
+def _one(_: Sample) -> float:
+    return 1.0
+
+
+MEASURES: dict[str, Measure] = {
+    "latency_tok": Measure(lambda s: s.seconds, lambda s: s.new_tokens, timed=True),
+    "thr": Measure(lambda s: s.new_tokens, lambda s: s.seconds, timed=True),
+    "decode_latency_tok": Measure(
+        lambda s: s.seconds - (s.ttft_seconds or 0.0), lambda s: s.new_tokens - s.first_tokens, timed=True
+    ),
+    "ttft_seconds": Measure(lambda s: s.ttft_seconds or 0.0, _one, timed=True),
+    "new_tokens": Measure(lambda s: s.new_tokens, _one),
+    "target_forwards": Measure(lambda s: s.target_forwards, _one),
+    "draft_forwards": Measure(lambda s: s.draft_forwards, _one),
+    "drafted": Measure(lambda s: s.drafted, _one),
+    "accepted": Measure(lambda s: s.accepted, _one),
+    "rejected": Measure(lambda s: s.rejected, _one),
+    "total_rollbacks": Measure(lambda s: s.rollbacks, _one),
+    "accept_rate": Measure(lambda s: s.accepted, lambda s: s.accepted + s.rejected),
+    "alpha": Measure(lambda s: s.accepted, lambda s: s.accepted + s.rollbacks),
+    "tokens_per_step": Measure(lambda s: s.new_tokens, lambda s: s.target_forwards),
+    "drafted_per_step": Measure(lambda s: s.drafted, lambda s: s.target_forwards),
+    "draft_share": Measure(lambda s: s.draft_seconds, lambda s: s.seconds, timed=True),
+    "verify_share": Measure(lambda s: s.verify_seconds, lambda s: s.seconds, timed=True),
+    "other_share": Measure(lambda s: s.other_seconds, lambda s: s.seconds, timed=True),
+}
+"""Metrics that can be compared prompt by prompt, by the names of `METRICS` without the prefix assisted_."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison that a claim rests on.
+
+    estimate: a ratio, a difference in points or an exponent (`unit`), with its 95% interval, or None where figures were
+    published without samples. evidence_for, evidence_against: p-values that the claim holds, or its opposite, beyond
+    what counts as noise; published figures give 0 or 1. favour: how far the estimate lies on the claim's side.
+    """
+
+    label: str
+    cases: tuple[str, ...]
+    estimate: float
+    interval: Interval | None
+    unit: Unit
+    evidence_for: float
+    evidence_against: float
+    favour: float
+
+    @property
+    def holds(self) -> bool:
+        return self.evidence_for < LEVEL
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a run says about one claim. missing: what would have to be measured, one text each."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Material:
+    """The cases of a run that a claim may rest on: measured, decoding, and not found to be wrong.
+
+    noise: log of the largest change of a baseline between its two measurements, which timings of other cases may hold
+    as well; a difference in speed counts only beyond it. targets: pair -> target model.
+    """
+
+    run: Run
+    cases: tuple[CaseResult, ...]
+    noise: float
+    targets: Mapping[str, str]
+    drafts: Mapping[str, str]
+
+    @property
+    def published(self) -> bool:
+        return is_reference(self.run)
+
+    def measurements(self, case: CaseResult) -> list[CaseResult]:
+        """The case and, of a baseline, its repetition."""
+        repeated = [one for one in self.run.cases if one.again and one.id == case.id and one.status == "ok"]
+        return [case, *repeated]
+
+
+def material_of(run: Run) -> Material:
+    """Collect what claims may rest on."""
+    published = is_reference(run)
+    cases = tuple(
+        case
+        for case in run.finished.values()
+        if case.kind == "decode"
+        and case.status == "ok"
+        and not is_wrong(case)
+        and (published or (case.samples and sum(one.new_tokens for one in case.samples)))
+    )
+    pairs = [pair for pair in run.header.get("study", {}).get("pairs", ()) if isinstance(pair, Mapping)]
+    return Material(
+        run,
+        cases,
+        max((abs(math.log(one.ratio)) for one in drifts(run)), default=0.0),
+        {str(pair.get("name")): str(pair.get("target", "")) for pair in pairs},
+        {str(pair.get("name")): str(pair.get("draft") or "") for pair in pairs},
+    )
+
+
+def value(case: CaseResult, key: str) -> Any:
+    """A setting of a case, by its key in the engine or the point; None where it does not apply."""
+    if key == "draft_quant" and case.point.get("strategy") != "assisted":
+        return None
+    if key == "compile":
+        return bool(case.engine.get("compile"))
+    return case.engine.get(key) if key in ENGINE_KEYS else case.point.get(key)
+
+
+def alike(case: CaseResult, other: CaseResult, *, but: Iterable[str] = ()) -> bool:
+    """Whether two cases decode the same prompts with the same settings, those named in `but` aside."""
+    keys = {*ENGINE_KEYS, *POINT_KEYS} - set(but)
+    return dict(case.workload) == dict(other.workload) and all(value(case, key) == value(other, key) for key in keys)
+
+
+def compare(
+    material: Material,
+    label: str,
+    metric: str,
+    head: CaseResult,
+    base: CaseResult,
+    expect: Expect = "higher",
+    margin: float = 0.0,
+) -> Comparison | None:
+    """The ratio of a metric of `MEASURES`, head over base on the same prompts; None where it cannot be formed.
+
+    higher, lower: by more than the share `margin`. same: both ways within it. Timings have to clear the noise as well.
+    """
+    cases = (head.id, base.id)
+    if material.published:
+        first, second = _published(head, metric), _published(base, metric)
+        if not first or not second:
+            return None
+        return _from_ratio(label, cases, first / second, None, 0, expect, margin, 0.0)
+    measure = MEASURES[metric]
+    heads, bases = _terms(material.measurements(head), measure), _terms(material.measurements(base), measure)
+    prompts = [prompt for prompt in bases if prompt in heads]
+    tops = [[side[prompt][term] for prompt in prompts] for side in (bases, heads) for term in (0, 1)]
+    if not prompts or any(min(column) < 0 or sum(column) == 0 for column in tops):
+        return None
+    interval = paired_ratio_of_totals(*tops)
+    noise = material.noise if measure.timed else 0.0
+    return _from_ratio(label, cases, interval.estimate, interval, len(prompts), expect, margin, noise)
+
+
+def faster(material: Material, label: str, head: CaseResult, base: CaseResult) -> Comparison | None:
+    """Head decodes more tokens per second than base."""
+    return compare(material, label, "thr", head, base, "higher")
+
+
+def slower(material: Material, label: str, head: CaseResult, base: CaseResult) -> Comparison | None:
+    """Head decodes fewer tokens per second than base."""
+    return compare(material, label, "thr", head, base, "lower")
+
+
+def verdict_of(evidence: Evidence) -> tuple[Verdict, Comparison | None]:
+    """The verdict and the comparison that decides it: the weakest for the claim, or the strongest against it.
+
+    Nothing is adjusted for support, because every comparison has to hold; a contradiction needs only one of several,
+    so their p-values are adjusted (Holm).
+    """
+    found = evidence.comparisons
+    adjusted = holm([one.evidence_against for one in found])
+    broken = [one for one, p in zip(found, adjusted, strict=True) if p < LEVEL]
+    if broken:
+        return "contradicted", min(broken, key=lambda one: one.favour)
+    open_ones = [one for one in found if not one.holds]
+    if found and not open_ones and not evidence.missing:
+        return "supported", min(found, key=lambda one: one.favour)
+    return "not enough evidence", min(open_ones or found, key=lambda one: one.favour, default=None)
+
+
+def kept(comparisons: Iterable[Comparison | None]) -> tuple[Comparison, ...]:
+    return tuple(one for one in comparisons if one is not None)
+
+
+def by_threshold(
+    label: str, cases: tuple[str, ...], interval: Interval, unit: Unit, favour: float, p_value: float
+) -> Comparison:
+    """A comparison whose estimate lies on one side of a threshold, `favour` away from it on the claim's side."""
+    return Comparison(
+        label,
+        cases,
+        interval.estimate,
+        interval,
+        unit,
+        p_value if favour > 0 else 1.0,
+        p_value if favour < 0 else 1.0,
+        favour,
+    )
+
+
+def by_figure(label: str, cases: tuple[str, ...], estimate: float, unit: Unit, favour: float) -> Comparison:
+    """A comparison of published figures, on one side of the threshold or on the other."""
+    return Comparison(label, cases, estimate, None, unit, float(favour <= 0), float(favour >= 0), favour)
+
+
+def _published(case: CaseResult, metric: str) -> float | None:
+    return case.metrics.get(metric, case.metrics.get(f"assisted_{metric}"))
+
+
+def _terms(measurements: Sequence[CaseResult], measure: Measure) -> dict[int, tuple[float, float]]:
+    """Prompt -> what is counted and per what, means over the measurements that have the prompt."""
+    found: dict[int, list[Sample]] = {}
+    for case in measurements:
+        for sample in case.samples:
+            found.setdefault(sample.prompt, []).append(sample)
+    return {
+        prompt: (sum(map(measure.top, each)) / len(each), sum(map(measure.bottom, each)) / len(each))
+        for prompt, each in found.items()
+    }
+
+
+def _from_ratio(
+    label: str,
+    cases: tuple[str, ...],
+    estimate: float,
+    interval: Interval | None,
+    units: int,
+    expect: Expect,
+    margin: float,
+    noise: float,
+) -> Comparison:
+    reach = math.log1p(margin)
+    change = math.log(estimate)
+    if expect == "same":
+        return _equivalent(label, cases, estimate, interval, units, reach, noise)
+    sign = 1 if expect == "higher" else -1
+    favour = sign * change - reach
+    if interval is None:
+        return by_figure(label, cases, estimate, "ratio", favour)
+    return Comparison(
+        label,
+        cases,
+        estimate,
+        interval,
+        "ratio",
+        ratio_p(interval, units, null=math.exp(sign * (reach + noise))) if favour > noise else 1.0,
+        ratio_p(interval, units, null=math.exp(sign * (reach - noise))) if favour < -noise else 1.0,
+        favour,
+    )
+
+
+def _equivalent(
+    label: str,
+    cases: tuple[str, ...],
+    estimate: float,
+    interval: Interval | None,
+    units: int,
+    reach: float,
+    noise: float,
+) -> Comparison:
+    """The whole interval within the margin, or the whole of it outside."""
+    change = math.log(estimate)
+    favour = reach - abs(change)
+    if interval is None:
+        return by_figure(label, cases, estimate, "ratio", favour)
+    inside = [1.0]
+    if favour > noise:
+        inside = [ratio_p(interval, units, null=math.exp(edge)) for edge in (noise - reach, reach - noise)]
+    outside = 1.0
+    if favour < -noise:
+        outside = ratio_p(interval, units, null=math.exp(math.copysign(reach + noise, change)))
+    return Comparison(label, cases, estimate, interval, "ratio", max(inside), outside, favour)
