@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from reports.run import CaseResult, Run, Sample
@@ -22,7 +24,8 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Drift:
-    """How the baseline's seconds per token changed from the start to the end of its block (1.0: not at all)."""
+    """The most that a baseline's seconds per token changed between two of its measurements that followed each other
+    (1.0: not at all); a case between these two is compared with both."""
 
     baseline: str
     ratio: float
@@ -36,11 +39,11 @@ class Drift:
 def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup | None:
     """The case against its baseline: plain, dynamic cache, unquantized, uncompiled; None if that was not measured.
 
-    same_engine: against plain decoding with the same target quantization, dtype and compile instead. A baseline
-    measured twice counts with the mean of both times per prompt. A baseline is not compared with itself.
+    same_engine: against plain decoding with the same target quantization, dtype and compile instead. The baseline
+    counts with the mean, per prompt, of its measurements before and after the case. It is not compared with itself.
     """
     measurements = baseline_measurements(case, run, same_engine=same_engine)
-    if case.status != "ok" or not measurements or any(case is one for one in measurements):
+    if case.status != "ok" or not measurements or _own_key(case) == _baseline_key(case, same_engine):
         return None
     base = _mean_seconds(measurements)
     pairs = [(base[sample.prompt], sample) for sample in case.samples if sample.prompt in base]
@@ -56,19 +59,37 @@ def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup
 
 
 def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = False) -> list[CaseResult]:
-    """The baseline's measurements in this run, first and repeated, that ended well."""
+    """The baseline's last measurement before the case and its first one after it, of those that ended well.
+
+    Baselines are measured again and again through a run, because machines slow down and recover; these two stand
+    nearest. Of a case that is itself the baseline: all of its measurements.
+    """
     wanted = _baseline_key(case, same_engine)
-    return [other for other in run.cases if other.status == "ok" and _own_key(other) == wanted]
+    before: list[CaseResult] = []
+    after: list[CaseResult] = []
+    seen = False
+    for other in run.cases:
+        seen = seen or other is case
+        if other.status == "ok" and _own_key(other) == wanted:
+            (after if seen else before).append(other)
+    if _own_key(case) == wanted:
+        return before + after
+    return before[-1:] + after[:1]
 
 
 def drifts(run: Run) -> list[Drift]:
     """The drift of every baseline that was measured again."""
     limit = float(run.header.get("study", {}).get("drift_limit", 0.05))
+    measured: dict[str, list[float]] = {}
+    for case in run.cases:
+        if case.status == "ok" and (not case.again or case.id in measured):
+            latencies = measured.setdefault(case.id, [])
+            latencies[:] = [*(latencies if case.again else []), _latency(case.samples)] if case.samples else latencies
     found = []
-    for again in (case for case in run.cases if case.again and case.status == "ok"):
-        first = run.finished.get(again.id)
-        if first is not None and first.status == "ok":
-            found.append(Drift(again.id, drift(_latency(first.samples), _latency(again.samples)), limit))
+    for name, latencies in measured.items():
+        ratios = [drift(first, again) for first, again in pairwise(latencies)]
+        if ratios:
+            found.append(Drift(name, max(ratios, key=lambda ratio: abs(math.log(ratio))), limit))
     return found
 
 

@@ -47,11 +47,11 @@ def notes(run: Run) -> list[str]:
         change = f"{100 * (drift.ratio - 1):+.1f}%"
         if drift.unstable:
             found.append(
-                f"UNSTABLE: {drift.baseline} changed by {change} per token from the start to the end of its block "
+                f"UNSTABLE: {drift.baseline} changed by {change} per token between two of its measurements "
                 f"(limit {100 * drift.limit:g}%); the machine is noisy or busy, do not trust small differences"
             )
         else:
-            found.append(f"drift: {drift.baseline} {change} per token from the start to the end of its block")
+            found.append(f"drift: {drift.baseline} at most {change} per token between two of its measurements")
     found += prediction_lines(run)
     found += [f"{case.id}: {note}" for case in run.finished.values() for note in case.notes]
     if not run.complete:

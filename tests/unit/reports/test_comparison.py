@@ -34,6 +34,17 @@ def test_equal_ratios_on_every_prompt_leave_no_uncertainty(planted: Callable[...
     assert (interval.low, interval.estimate, interval.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
+def test_a_case_is_compared_with_the_measurements_before_and_after_it(planted: Callable[..., Run]) -> None:
+    seconds = (1.0, 2.0, 4.0, 8.0)
+    base = [case("base", [plain(0, s), plain(1, s)], again=number > 0) for number, s in enumerate(seconds)]
+    fast = [case(f"fast{n}", [assisted(0, 1.0), assisted(1, 1.0)], point=ASSISTED) for n in range(4)]
+    broken = case("base", [], again=True, status="failed")
+    run = planted(base[0], fast[0], base[1], fast[1], broken, fast[2], base[2], base[3], fast[3])
+    found = [speedup(run.finished[each.id], run).interval.estimate for each in fast]
+    assert found == pytest.approx([1.5, 3.0, 3.0, 8.0])
+    assert [round(each.ratio, 6) for each in drifts(run)] == [2.0], "2, 2, 2 from one measurement to the next"
+
+
 def test_a_baseline_measured_twice_counts_with_the_mean_of_both(planted: Callable[..., Run]) -> None:
     base = case("base", [plain(0, 1.0), plain(1, 1.0)])
     again = case("base", [plain(0, 3.0), plain(1, 3.0)], again=True)
