@@ -61,4 +61,3 @@ def test_repetitions_stand_where_there_is_something_to_compare(
         f"{plain}#2",
     ]
     assert listed("-m", "kv_cache") == [plain, "plain,greedy,static", f"{plain}#1"]
-    assert listed("-k", "baseline or k=5") == [plain, drafted.format(5), f"{plain}#2"]
