@@ -12,8 +12,11 @@ UNUSABLE = 2
 COMMANDS = (
     "show",
     "merge",
+    "compare",
+    "claims",
     "advise",
     "export",
+    "history",
 )
 """Modules of reports/commands, in the order of `--help`."""
 

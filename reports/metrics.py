@@ -74,6 +74,33 @@ METRICS: dict[str, Metric] = {
 }
 
 
+FACTS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("perplexity", "", "lower", False, "of the target on its text, by sliding window"),
+        Metric("memory_allocated_bytes", "bytes", "lower", False, "peak that the device's allocator handed out"),
+        Metric("memory_reserved_bytes", "bytes", "lower", False, "peak that the device's allocator held"),
+        Metric("host_rss_bytes", "bytes", "lower", False, "peak memory of the process"),
+        Metric("cache_bytes", "bytes", "lower", True, "key/value cache at the end of a generation"),
+        Metric("target_weight_bytes", "bytes", "lower", True, "weights of the target as loaded"),
+        Metric("draft_weight_bytes", "bytes", "lower", True, "weights of the draft as loaded"),
+        Metric("load_seconds", "s", "lower", False, "loading the engine"),
+        Metric("compile_seconds", "s", "lower", False, "compiling, before anything was timed"),
+        Metric("recompiles", "times", "lower", True, "compilations beyond the first of a graph"),
+        Metric("pass_at_1", "share", "higher", False, "HumanEval problems solved at the first try, unbiased"),
+    )
+}
+"""Figures of a whole case, not of a prompt: from its facts, and the share of problems solved."""
+
+
+def fact_values(facts: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of FACTS that a case's facts hold."""
+    weights = facts.get("weight_bytes")
+    weights = weights if isinstance(weights, Mapping) else {}
+    flat = {**facts, **{f"{role}_weight_bytes": size for role, size in weights.items()}}
+    return {name: float(flat[name]) for name in FACTS if isinstance(flat.get(name), int | float)}
+
+
 def derive(samples: Sequence[Sample], *, speculative: bool) -> dict[str, float]:
     """Metrics of one case from its samples.
 

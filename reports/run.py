@@ -187,7 +187,7 @@ def verdict_line(judged: Completion) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Outline:
-    """A run file whose cases are read without their samples; offsets[i] is where the line of case i starts, in bytes."""
+    """A run file whose cases are read without their samples; offsets[i]: where the line of case i starts, in bytes."""
 
     run: Run
     offsets: tuple[int, ...]

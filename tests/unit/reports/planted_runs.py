@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reports.run import CaseResult, Sample
 
@@ -58,3 +63,29 @@ def case(name: str, samples: list[Sample], **changes: Any) -> CaseResult:
         "samples": tuple(samples),
     }
     return CaseResult(**values | changes)
+
+
+def write_large(path: Path, cases: int, samples: int, seed: int) -> None:
+    """A run file of many cases, alternately plain and assisted, with random times; written line by line."""
+    random = np.random.default_rng(seed)
+    plain_rest, assisted_rest = (
+        [
+            f'"new_tokens":24,"target_forwards":{forwards},"output_sha256":"{sha256(bytes([i % 256])).hexdigest()}"{more}'
+            for i in range(samples)
+        ]
+        for forwards, more in ((24, ""), (12, ',"drafted":36,"accepted":12,"rejected":20,"rollbacks":10'))
+    )
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": "run", "schema": 1, **HEADER}) + "\n")
+        for number in range(cases):
+            assists = number % 2
+            point = {"strategy": "assisted" if assists else "plain", "assist_toks": number, "do_sample": False}
+            head = {"kind": "case", "case_kind": "decode", "id": f"p/{number}", "status": "ok", "experiment": "large"}
+            head |= {"engine": ENGINE, "point": point, "workload": WORKLOAD}
+            seconds = random.lognormal(0, 0.2, samples).tolist()
+            rows = ",".join(
+                f'{{"prompt":{i},"seconds":{time!r},{rest},"ttft_seconds":{time / 10!r}}}'
+                for i, (time, rest) in enumerate(zip(seconds, assisted_rest if assists else plain_rest, strict=True))
+            )
+            file.write(f'{json.dumps(head, separators=(",", ":"))[:-1]},"samples":[{rows}]}}\n')
+        file.write('{"kind":"end"}\n')

@@ -1,0 +1,109 @@
+"""Samples as columns, fetched case by case, so that comparing two large run files holds two cases at a time.
+
+Knows where a run file keeps the samples of a case, and nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.reference import read_any
+from reports.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
+
+Column = npt.NDArray[np.float64]
+
+_DEFAULTS: dict[str, Any] = {
+    item.name: item.default for item in dataclasses.fields(Sample) if item.default is not dataclasses.MISSING
+}
+
+
+class Samples:
+    """The samples of one case, one array per figure that is asked for; prompts: their numbers, in ascending order.
+
+    rows: the samples as they stand in the run file. Raises ValueError, KeyError or TypeError for rows that are none.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        prompts = np.array([row["prompt"] for row in rows], dtype=np.int64)
+        if np.any(prompts[1:] <= prompts[:-1]):
+            last = {int(prompt): place for place, prompt in enumerate(prompts)}  # of a prompt given twice, the last
+            rows = [rows[last[prompt]] for prompt in sorted(last)]
+            prompts = np.array(sorted(last), dtype=np.int64)
+        self.prompts = prompts
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def column(self, name: str) -> Column:
+        """One figure of every sample, NaN where it was not measured."""
+        default = _DEFAULTS.get(name, dataclasses.MISSING)
+        if default is dataclasses.MISSING:
+            return np.array([row[name] for row in self._rows], dtype=np.float64)
+        missing = math.nan if default is None else default
+        return np.array([row.get(name, missing) for row in self._rows], dtype=np.float64)
+
+    def hashes(self) -> list[str]:
+        """The hash of every output."""
+        return [row["output_sha256"] for row in self._rows]
+
+    def tokens(self, place: int) -> Sequence[int]:
+        """The tokens that sample `place` put out, empty if they were not kept."""
+        return list(self._rows[place].get("output_tokens", ()))
+
+    def of(self, prompts: npt.NDArray[np.int64]) -> Samples:
+        """The samples of these prompts, which must be among its own."""
+        if len(prompts) == len(self):
+            return self
+        places = np.searchsorted(self.prompts, prompts)
+        return Samples([self._rows[place] for place in places])
+
+
+class Journal:
+    """A run whose samples are read from its file when asked for. Closes the file when left as a context.
+
+    run.cases have no samples; a reference has none to give.
+    """
+
+    def __init__(self, outline: Outline) -> None:
+        self.run: Run = outline.run
+        self._offsets = {id(case): offset for case, offset in zip(outline.run.cases, outline.offsets, strict=False)}
+        self._file = outline.run.path.open("rb")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def samples(self, case: CaseResult) -> Samples:
+        """The samples of one of the run's cases; RunFileError if the file holds something else in their place."""
+        if id(case) not in self._offsets:
+            return Samples([])
+        self._file.seek(self._offsets[id(case)])
+        try:
+            return Samples(parse_line(self._file.readline()).get("samples", ()))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise self.unusable(case, error) from None
+
+    def unusable(self, case: CaseResult, error: Exception) -> RunFileError:
+        """What to raise where the samples of a case turn out not to be samples."""
+        return RunFileError(
+            f"{self.run.path}: {case.id}: its samples cannot be used ({type(error).__name__}: {error}); measure again"
+        )
+
+
+def open_journal(path: Path | str) -> Journal:
+    """Open a run file, or a reference (`reports.reference`); raises RunFileError as reading either does."""
+    path = Path(path)
+    return Journal(Outline(read_any(path), ()) if path.suffix == ".csv" else read_outline(path))
