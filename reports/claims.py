@@ -21,6 +21,7 @@ from reports.claims_evidence import (
     alike,
     by_figure,
     compare,
+    contradicting,
     faster,
     kept,
     material_of,
@@ -43,10 +44,11 @@ FEWEST_ON_A_CURVE = 3
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and how its evidence is collected from a run."""
+    """A claim, what its effect is a figure of, and how its evidence is collected from a run."""
 
     name: str
     says: str
+    effect: str
     collect: Callable[[Material], Evidence]
 
 
@@ -56,6 +58,7 @@ class Finding:
 
     name: str
     says: str
+    effect: str
     verdict: Verdict
     deciding: Comparison | None
     comparisons: tuple[Comparison, ...]
@@ -66,6 +69,11 @@ class Finding:
     def cases(self) -> tuple[str, ...]:
         """The ids of all cases that were used."""
         return tuple(dict.fromkeys(case for one in self.comparisons for case in one.cases))
+
+    @property
+    def broken(self) -> tuple[Comparison, ...]:
+        """The comparisons that are significantly the other way."""
+        return contradicting(self.comparisons)
 
 
 def evaluate(run: Run, claims: Iterable[Claim | OwnClaim]) -> tuple[Finding, ...]:
@@ -79,6 +87,7 @@ def evaluate(run: Run, claims: Iterable[Claim | OwnClaim]) -> tuple[Finding, ...
             Finding(
                 claim.name,
                 claim.says,
+                claim.effect,
                 verdict,
                 deciding,
                 evidence.comparisons,
@@ -129,7 +138,7 @@ def greedy_beats_sampling(material: Material) -> Evidence:
     """Tokens/s of greedy against sampled speculative decoding with all other settings alike."""
     sampled = [case for case in material.cases if value(case, "do_sample") and value(case, "strategy") != "plain"]
     comparisons = [
-        faster(material, _point(case), greedy, case)
+        faster(material, f"than {_point(case)}", greedy, case)
         for case in sampled
         for greedy in material.cases
         if not value(greedy, "do_sample") and alike(case, greedy, but=SAMPLING)
@@ -166,7 +175,7 @@ def quantization_slows(material: Material) -> Evidence:
     with either; what is not measured is missing.
     """
     couples = quantized_couples(material)
-    comparisons = [slower(material, _engine_and_point(head), head, base) for head, base in couples]
+    comparisons = [slower(material, _with_speeds(head, base), head, base) for head, base in couples]
     missing: list[str] = []
     for target in dict.fromkeys(_target(material, head) for head, _ in couples):
         heads = [head for head, _ in couples if _target(material, head) == target]
@@ -248,25 +257,49 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "best_setting",
         "3 assistant tokens, greedy, threshold 0.2, with the smaller draft is the fastest speculative setting",
+        "its tokens/s over those of another setting",
         best_setting,
     ),
     Claim(
         "inner_optimum",
         "Speedup rises, then falls in assistant tokens: the best number lies inside the measured range",
+        "tokens/s of the best inner k over those of the better end",
         inner_optimum,
     ),
-    Claim("greedy_beats_sampling", "Greedy speculative decoding is faster than sampled", greedy_beats_sampling),
-    Claim("larger_draft", "The larger draft has more tokens accepted and is slower overall", larger_draft),
-    Claim("quantization_slows", "Every quantization of target and draft lowers throughput", quantization_slows),
-    Claim("utilization_falls", "Utilization is lower with quantization", utilization),
+    Claim(
+        "greedy_beats_sampling",
+        "Greedy speculative decoding is faster than sampled",
+        "tokens/s greedy over sampled",
+        greedy_beats_sampling,
+    ),
+    Claim(
+        "larger_draft",
+        "The larger draft has more tokens accepted and is slower overall",
+        "accept rate, or tokens/s, with the larger over the smaller draft",
+        larger_draft,
+    ),
+    Claim(
+        "quantization_slows",
+        "Every quantization of target and draft lowers throughput",
+        "tokens/s quantized over unquantized",
+        quantization_slows,
+    ),
+    Claim(
+        "utilization_falls",
+        "Utilization is lower with quantization",
+        "mean utilization of the GPU, else of the process, quantized less unquantized",
+        utilization,
+    ),
     Claim(
         "caching_linear",
         "A KV cache makes the cost linear in the length: time per token grows with it without a cache only",
+        "exponent of the growth of time per token with the length: 0 flat, 1 in proportion",
         caching_linear,
     ),
     Claim(
         "quantized_keeps_humaneval",
         f"Quantized targets keep their HumanEval score within {100 * HUMANEVAL_MARGIN:g} points",
+        "share of problems solved, quantized less unquantized",
         quantized_keeps_humaneval,
     ),
 )
@@ -378,6 +411,13 @@ def _in_points(paired: humaneval.Paired) -> Interval:
 def _engine_and_point(case: CaseResult) -> str:
     """The case's id without its pair."""
     return case.id.partition("/")[2] or case.id
+
+
+def _with_speeds(head: CaseResult, base: CaseResult) -> str:
+    """The head's setting and both speeds, where the run tells them."""
+    speeds = [case.metrics.get("thr", case.metrics.get("assisted_thr")) for case in (head, base)]
+    shown = [f"{speed:.1f}" for speed in speeds if speed is not None]
+    return _engine_and_point(head) + (f" ({shown[0]} against {shown[1]} tokens/s)" if len(shown) == 2 else "")
 
 
 def _point(case: CaseResult) -> str:

@@ -213,14 +213,19 @@ def verdict_of(evidence: Evidence) -> tuple[Verdict, Comparison | None]:
     so their p-values are adjusted (Holm).
     """
     found = evidence.comparisons
-    adjusted = holm([one.evidence_against for one in found])
-    broken = [one for one, p in zip(found, adjusted, strict=True) if p < LEVEL]
+    broken = contradicting(found)
     if broken:
         return "contradicted", min(broken, key=lambda one: one.favour)
     open_ones = [one for one in found if not one.holds]
     if found and not open_ones and not evidence.missing:
         return "supported", min(found, key=lambda one: one.favour)
     return "not enough evidence", min(open_ones or found, key=lambda one: one.favour, default=None)
+
+
+def contradicting(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Those of a claim's comparisons that are significantly the other way, adjusted for their number."""
+    adjusted = holm([one.evidence_against for one in comparisons])
+    return tuple(one for one, p in zip(comparisons, adjusted, strict=True) if p < LEVEL)
 
 
 def kept(comparisons: Iterable[Comparison | None]) -> tuple[Comparison, ...]:

@@ -24,7 +24,7 @@ def caching_linear(material: Material) -> Evidence:
 
     The exponent b of seconds per token ~ length^b is fitted for every prompt over all lengths, the first forward left
     out; its mean over prompts has Student's interval. The length is that of the prompt plus half of what is generated.
-    b = 1 makes the total cost quadratic, b = 0 linear. The claim is that b is above 1/2 without a cache and below it with
+    b = 1 makes the total cost quadratic, b = 0 linear. The claim is that b is above 1/2 without a cache and below with
     one, by more than the noise of the run alone could tilt the fit.
     """
     plain = [

@@ -1,6 +1,6 @@
 """`python -m reports.readme` (`make readme`): the README's tables, made again from committed run files.
 
-A block between `<!-- RUN.jsonl WHAT -->` and `<!-- end -->` is replaced by what its first line names; a test
+A block between `<!-- RUN... WHAT -->` and `<!-- end -->` is replaced by what its first line names; a test
 checks that the README is what this makes of it. Nothing else of the README is touched.
 """
 
@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reports import humaneval
-from reports.run import Run, read_run
+from reports import claims_text, humaneval
+from reports.claims import CLAIMS, evaluate
+from reports.reference import read_any
+from reports.run import Run, RunFileError
 from reports.tables import legend, markdown_table, notes, title
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BLOCK = re.compile(r"<!-- (?P<file>reports/published/\S+) (?P<what>\w+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (?P<files>(?:reports/published/\S+ )+)(?P<what>\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def speed(run: Run) -> str:
@@ -31,15 +33,25 @@ def solved(run: Run) -> str:
     return f"**{title(run)}**\n\n{humaneval.markdown_table(run)}"
 
 
+def claims(*runs: Run) -> str:
+    """The original study's claims on several runs, side by side."""
+    return claims_text.markdown_table([claims_text.Column(run, evaluate(run, CLAIMS)) for run in runs])
+
+
 BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "solved": solved}
+BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
 
 
 def renewed(text: str, root: Path = ROOT) -> str:
-    """The README with every block made again from its run file; raises RunFileError or KeyError for a wrong block."""
+    """The README with every block made again from its run files; raises RunFileError or KeyError for a wrong block."""
 
     def block(found: re.Match[str]) -> str:
-        run = read_run(root / found["file"])
-        return f"<!-- {found['file']} {found['what']} -->\n{BLOCKS[found['what']](run)}\n<!-- end -->"
+        what, files = found["what"], found["files"].split()
+        runs = [read_any(root / file) for file in files]
+        if what in BLOCKS and len(files) > 1:
+            raise RunFileError(f"{files[1]}: a block {what} is of one run; give it a block of its own")
+        made = BLOCKS_OF_SEVERAL[what](*runs) if what in BLOCKS_OF_SEVERAL else BLOCKS[what](runs[0])
+        return f"<!-- {found['files']}{what} -->\n{made}\n<!-- end -->"
 
     return BLOCK.sub(block, text)
 

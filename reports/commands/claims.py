@@ -1,0 +1,79 @@
+"""`reports claims RUN...`: the original study's observations, and one's own claims, held against runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from reports.run import Run, RunFileError
+
+TERMINAL_WIDTH_OF_FILES = 170
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("claims", help="is what the original study observed true here", description=__doc__)
+    command.add_argument("files", metavar="RUN", type=Path, nargs="+", help="run files, or the published table (.csv)")
+    command.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
+    command.add_argument("--claim", metavar="NAME,...", help="only these claims")
+    command.add_argument(
+        "--claims", metavar="FILE", type=Path, help="a TOML file with [[claim]] tables, beside those of a run's study"
+    )
+    command.add_argument("--details", action="store_true", help="every comparison, with the cases that it used")
+    command.add_argument("--fail-on", choices=("contradicted",), help="end with exit code 1 if any claim is so")
+    command.set_defaults(run=claims)
+
+
+def claims(options: argparse.Namespace) -> int:
+    """Print the verdicts; claims are findings, so the exit code is 0 unless --fail-on says otherwise."""
+    from reports.claims_text import as_json, details, markdown, terminal_table
+    from reports.reference import read_any
+
+    columns = [_column(read_any(file), options) for file in options.files]
+    if options.claim is not None:
+        columns = _only(columns, options.claim)
+    if options.format == "json":
+        print(json.dumps(as_json(columns), indent=2))
+    elif options.format == "markdown":
+        print(markdown(columns))
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=TERMINAL_WIDTH_OF_FILES)
+        console.print(terminal_table(columns))
+        for line in details(columns) if options.details else ():
+            console.print(line, markup=False)
+    for column in columns:
+        for warning in column.run.warnings:
+            print(f"reports: {warning}", file=sys.stderr)
+    contradicted = any(finding.verdict == "contradicted" for column in columns for finding in column.findings)
+    return 1 if contradicted and options.fail_on else 0
+
+
+def _column(run: Run, options: argparse.Namespace) -> Any:
+    from reports.claims import CLAIMS, evaluate
+    from reports.claims_own import claims_of, read_claims
+    from reports.claims_text import Column
+
+    given = () if options.claims is None else read_claims(options.claims)
+    names = {claim.name for claim in given}
+    carried = [claim for claim in claims_of(run) if claim.name not in names]
+    return Column(run, evaluate(run, [*CLAIMS, *carried, *given]))
+
+
+def _only(columns: list[Any], names: str) -> list[Any]:
+    from reports.claims_text import Column
+
+    wanted = [name.strip() for name in names.split(",")]
+    known = list(dict.fromkeys(finding.name for column in columns for finding in column.findings))
+    for name in wanted:
+        if name not in known:
+            raise RunFileError(f"--claim {name!r}: no such claim here; choose from {', '.join(known)}")
+    return [
+        Column(column.run, tuple(finding for finding in column.findings if finding.name in wanted))
+        for column in columns
+    ]
