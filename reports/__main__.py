@@ -15,6 +15,7 @@ COMMANDS = (
     "compare",
     "claims",
     "advise",
+    "page",
     "export",
     "history",
 )

@@ -1,0 +1,41 @@
+"""`reports history DIR`: trends over all run files below a folder, with the places where a level changed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from reports.run import RunFileError
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("history", help="trends over many runs", description=__doc__)
+    command.add_argument("folder", metavar="DIR", type=Path)
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="(history.html; json: standard output)")
+    command.add_argument("--format", choices=("html", "json"), default="html")
+    command.set_defaults(run=history)
+
+
+def history(options: argparse.Namespace) -> int:
+    """Write the page or the JSON, and tell what was found and left out."""
+    from reports.history import history as read_history
+    from reports.history_page import as_json, page
+
+    found = read_history(options.folder)
+    as_text = options.format == "json"
+    text = json.dumps(as_json(found), indent=1, allow_nan=False) + "\n" if as_text else page(found)
+    output = options.output or (None if as_text else Path("history.html"))
+    if output is None:
+        print(text, end="")
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(f"-o {output}: cannot be written: {error.strerror}; name another file") from None
+    told = f"{len(found.sources)} runs, {len(found.series)} series, {len(found.changes)} changes of level"
+    left_out = f"; left out {len(found.unreadable)} files, listed there" if found.unreadable else ""
+    print(f"wrote {output}: {told}{left_out}", file=sys.stderr)
+    return 0
