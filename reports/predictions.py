@@ -163,7 +163,7 @@ def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]
             per_step = sum(share * _step_cost(costs, drafted) for drafted, share in enumerate(lengths))
             speedup = base.seconds / _seconds(base, per_step * base.tokens / tokens, _prefill(cases[0]))
             points.append(Point(k, tokens, speedup))
-        measured = {k: _measured(case, base) for k, case in sorted(by_k.items())}
+        measured = {k: _measured(case, _base(case, run) or base) for k, case in sorted(by_k.items())}
         found.append(Curve(_without_k(cases[0]), tuple(points), measured))
     return found
 

@@ -12,14 +12,24 @@ from rich.text import Text
 
 from reports import humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
-from reports.predictions import prediction_lines
+from reports.predictions import prediction_lines, predictions
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
 
-COLUMNS = ("case", "tokens/s", "ms/token", "speedup [95%]", "accept rate", "tokens/step", "rollbacks", "status")
+COLUMNS = (
+    "case",
+    "tokens/s",
+    "ms/token",
+    "speedup [95%]",
+    "accept rate",
+    "tokens/step",
+    "rollbacks",
+    "predicted ms (off)",
+    "status",
+)
 
 STATUS_WIDTH = 32  # a long reason wraps, so that the ids need not
-WIDTH_OF_FILES = 170  # of output that goes to a file or a pipe, where no terminal says how wide it is
+WIDTH_OF_FILES = 200  # of output that goes to a file or a pipe, where no terminal says how wide it is
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,8 @@ def rows(run: Run) -> list[Row]:
     measured = sorted((case for case in cases if case.status == "ok" and case.samples), key=_seconds_per_token)
     others = [case for case in cases if not (case.status == "ok" and case.samples)]
     winner = best(measured, run.header.get("study", {}).get("workload", {}).get("gen_toks"))
-    return [_row(case, run, case is winner) for case in [*measured, *others]]
+    predicted = {found.case: found.residual for found in predictions(run)}
+    return [_row(case, run, case is winner, predicted.get(case.id)) for case in [*measured, *others]]
 
 
 def notes(run: Run) -> list[str]:
@@ -65,8 +76,8 @@ def legend(run: Run) -> str:
     return (
         f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
         f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain "
-        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. * fastest that keeps the "
-        "baseline's answers."
+        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. Predicted ms: per token, by the "
+        "cost model; off: its speedup over the measured one. * fastest that keeps the baseline's answers."
     )
 
 
@@ -110,7 +121,7 @@ def markdown_table(run: Run) -> str:
         cells = [cell.replace("|", "\\|") for cell in row.cells]
         cells[0] = f"`{cells[0].removesuffix(' *')}`" + (" **\\***" if row.best else "")
         lines.append(
-            "| " + " | ".join(f"**{cell}**" if row.best and i else cell for i, cell in enumerate(cells)) + " |"
+            "| " + " | ".join(f"**{cell}**" if row.best and i and cell else cell for i, cell in enumerate(cells)) + " |"
         )
     return "\n".join(lines)
 
@@ -130,11 +141,11 @@ def print_run(run: Run, terminal: Any = None) -> None:
         console.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
 
 
-def _row(case: CaseResult, run: Run, is_best: bool) -> Row:
+def _row(case: CaseResult, run: Run, is_best: bool, residual: float | None) -> Row:
     ok = case.status == "ok" and bool(case.samples)
     status = _status(case, ok)
     if not ok:
-        return Row((case.id, *[""] * 6, status), False, False)
+        return Row((case.id, *[""] * (len(COLUMNS) - 2), status), False, False)
     per_token = _seconds_per_token(case)
     metrics = case.metrics
     cells = (
@@ -145,6 +156,7 @@ def _row(case: CaseResult, run: Run, is_best: bool) -> Row:
         _number(metrics.get("accept_rate"), ".2f"),
         _number(metrics.get("tokens_per_step"), ".2f"),
         _number(metrics.get("total_rollbacks"), ".0f"),
+        "" if residual is None else f"{1000 * per_token / (1 + residual):.1f} ({100 * residual:+.1f}%)",
         status,
     )
     return Row(cells, is_best, True)

@@ -12,6 +12,7 @@ import pytest
 from fixtures.models import synthetic
 from reports.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
 from reports.run import CaseResult, Run, Sample
+from reports.tables import rows
 
 VOCAB = 512
 TRUTH = synthetic.cycle(VOCAB, 0)
@@ -219,3 +220,11 @@ def test_lines_name_the_median_the_worst_and_the_best_k() -> None:
     assert "3 cases: median off by 0.0%, most +20.0% (tiny/assisted,k=3,p=0,greedy,dynamic)" in lines[0]
     assert lines[1].startswith("tiny/assisted,p=0,greedy,dynamic: predicted best k = ")
     assert len(lines) == 2
+
+
+def test_the_table_shows_prediction_and_residual_of_each_case() -> None:
+    slow = case(3, [assisted(0.8, 3, i, slower=1.2) for i in range(len(PROMPTS))])
+    cells = {row.cells[0].removesuffix(" *"): row.cells for row in rows(run(baseline(), slow))}
+    shown = cells["tiny/assisted,k=3,p=0,greedy,dynamic"]
+    assert shown[7] == f"{float(shown[2]) / 1.2:.1f} (+20.0%)"
+    assert cells[baseline().id][7] == ""
