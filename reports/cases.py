@@ -1,0 +1,129 @@
+"""What several reports ask of single cases: their speed and memory, and short names that tell them apart.
+
+Pure; knows run files, renders nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.comparison import is_wrong, keeps_answers
+from reports.run import CaseResult, Run
+
+GIB = 2**30
+USUAL = ("t=none", "d=none", "greedy", "dynamic")
+"""Parts of a case id that go without saying in a short name."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a case needs, and what they are: the device's peak, or the weights it decodes with and its cache."""
+
+    bytes: int
+    what: str
+
+
+def is_measured(case: CaseResult) -> bool:
+    """Whether the case is decoding that ended well and has a speed."""
+    return case.kind == "decode" and case.status == "ok" and seconds_per_token(case) is not None
+
+
+def seconds_per_token(case: CaseResult) -> float | None:
+    """All seconds over all new tokens; of a case that was published without samples, its latency; else None."""
+    tokens = sum(sample.new_tokens for sample in case.samples)
+    if tokens:
+        return sum(sample.seconds for sample in case.samples) / tokens
+    return next((case.metrics[name] for name in ("assisted_latency_tok", "latency_tok") if name in case.metrics), None)
+
+
+def of_full_length(run: Run) -> list[CaseResult]:
+    """The measured cases that generate as many tokens as the study asks for, fastest first."""
+    gen_toks = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    found = [
+        case
+        for case in run.finished.values()
+        if is_measured(case) and (gen_toks is None or case.workload.get("gen_toks", gen_toks) == gen_toks)
+    ]
+    return sorted(found, key=lambda case: seconds_per_token(case) or 0.0)
+
+
+def memory_of(case: CaseResult) -> Memory | None:
+    """The peak that the device allocated; without a GPU the weights of target and draft and the cache, where known.
+
+    A processor has no such peak: resident memory keeps what earlier cases of the process left behind.
+    """
+    if "memory_allocated_bytes" in case.facts:
+        return Memory(int(case.facts["memory_allocated_bytes"]), "peak allocated on the GPU")
+    weights = case.facts.get("weight_bytes")
+    if not isinstance(weights, Mapping) or "target" not in weights:
+        return None
+    draft = weights.get("draft", 0) if case.point.get("strategy") == "assisted" else 0
+    return Memory(int(weights["target"] + draft + case.facts.get("cache_bytes", 0)), "weights, and cache where known")
+
+
+def losslessness(case: CaseResult) -> str:
+    """In words: whether the output was compared with plain decoding's, and with what result."""
+    if is_wrong(case):
+        return "wrong output"
+    found = dict(case.facts.get("losslessness") or {})
+    verdict = found.get("verdict", "")
+    if not keeps_answers(case):
+        return "quantized: answers may change"
+    if verdict == "equal":
+        return "output equal"
+    if verdict == "near_ties":
+        return "output equal but for near ties"
+    if verdict == "not comparable":
+        return f"{found.get('diverged', 0)} of {found.get('compared', 0)} outputs differ: {found.get('reason', '')}"
+    return "output not compared"
+
+
+def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
+    """Case id -> a name without what goes without saying or all cases share; the whole id where two would be alike."""
+    ids = list(dict.fromkeys(case.id for case in cases))
+    parts = {each: [part.split(",") for part in each.split("/")] for each in ids}
+    shared = set.intersection(*(set(_flat(each)) for each in parts.values())) if len(ids) > 1 else set()
+    usual_dtype = {name for name, _ in Counter(_dtype(each) for each in parts.values()).most_common(1)}
+    passed_over = {*shared, *USUAL, *usual_dtype}
+    names = {}
+    for each, found in parts.items():
+        if len(found) < 3:
+            names[each] = each
+            continue
+        strategy, *point = found[2]
+        said = [strategy, *(part for part in point if part not in passed_over)]
+        around = [part for group in (*found[1:2], *found[:1], *found[3:]) for part in group if part not in passed_over]
+        names[each] = ", ".join([" ".join(map(_spoken, said)), *map(_spoken, around)])
+    twice = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {each: each if name in twice else name for each, name in names.items()}
+
+
+def _flat(parts: Sequence[Sequence[str]]) -> list[str]:
+    return [part for group in parts for part in group]
+
+
+def _dtype(parts: Sequence[Sequence[str]]) -> str:
+    return parts[1][2] if len(parts) > 1 and len(parts[1]) > 2 else ""
+
+
+def _spoken(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if equals and name in _SPOKEN:
+        return _SPOKEN[name].format(value)
+    return _SPOKEN.get(part, part)
+
+
+_SPOKEN = {
+    "t": "{} target",
+    "d": "{} draft",
+    "n": "{} tokens",
+    "prompt_lookup": "prompt lookup",
+    "early_exit": "early exit",
+    "none": "no cache",
+    "static": "static cache",
+    "quantized": "quantized cache",
+    "offloaded": "offloaded cache",
+    "compile": "compiled",
+}

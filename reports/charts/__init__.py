@@ -1,0 +1,28 @@
+"""The charts of a run: Vega-Lite by Altair, drawn to static SVG by vl-convert when the page is made.
+
+One module for each chart: what it shows is worked out from the run and drawn there. A chart whose data the run lacks is
+a `Missing` that says which command measures it. Nothing here knows the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reports.charts import acceptance, lengths, pareto, solved, speedups, telemetry, time_split
+from reports.charts.figure import Figure, Missing
+from reports.run import Run
+
+CHARTS: tuple[Callable[[Run], Figure | Missing], ...] = (
+    speedups.speedups,
+    pareto.pareto,
+    time_split.time_split,
+    acceptance.acceptance,
+    lengths.lengths,
+    telemetry.telemetry,
+    solved.solved,
+)
+
+
+def figures(run: Run) -> list[Figure | Missing]:
+    """All charts of a run in the order of the page."""
+    return [chart(run) for chart in CHARTS]

@@ -1,0 +1,29 @@
+"""`reports page RUN... -o FILE`: verdict, charts and all cases of one or more runs in one self-contained HTML file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from reports.run import RunFileError
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("page", help="a page of charts, one HTML file", description=__doc__)
+    command.add_argument("files", metavar="RUN", type=Path, nargs="+")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the HTML file to write")
+    command.set_defaults(run=page)
+
+
+def page(options: argparse.Namespace) -> int:
+    """Write the page and tell where it is."""
+    from reports.page import write_page
+    from reports.reference import read_any
+
+    output: Path = options.output
+    if any(output.resolve() == file.resolve() for file in options.files):
+        raise RunFileError(f"{output}: -o names one of the run files; name another file for the page")
+    write_page([read_any(file) for file in options.files], output)
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    return 0

@@ -1,0 +1,126 @@
+"""The answer on top of a page: which setting to deploy, by how much it is faster, and what to believe of it.
+
+Pure: a run in, one frozen object out; renders nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reports import humaneval
+from reports.cases import losslessness, of_full_length, seconds_per_token
+from reports.comparison import Drift, baseline_measurements, best, drifts, speedup
+from reports.run import CaseResult, Run
+from reports.statistics import Interval
+
+Decision = Literal["deploy", "plain", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """HumanEval of the model that the setting decodes with. difference: in shares, against `base`; None: no base."""
+
+    case: str
+    solved: int
+    problems: int
+    difference: Interval | None
+    base: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What to deploy. decision: a setting that is shown to be faster; plain decoding, for want of one; or no speed.
+
+    case: the setting, or the baseline. rivals: how many measured settings it was picked from, which makes its estimate
+    a little too good. faster_unproven: the fastest setting, where its interval contains 1 and it was passed over for
+    that. unchecked: nothing was compared by outputs. drifts: of the baselines; empty if none was measured again.
+    """
+
+    decision: Decision
+    case: CaseResult | None
+    speedup: Interval | None
+    tokens_per_second: float | None
+    lossless: str
+    rivals: int
+    faster_unproven: CaseResult | None
+    drifts: tuple[Drift, ...]
+    solved: Solved | None
+
+    @property
+    def stable(self) -> bool | None:
+        """Whether every baseline measured twice stayed within its limit; None if none was measured twice."""
+        return all(not drift.unstable for drift in self.drifts) if self.drifts else None
+
+
+def headline(run: Run) -> Headline:
+    """The fastest setting that keeps the baseline's answers and whose speedup's interval lies above 1, else plain.
+
+    Settings are compared by seconds per token, each against the baseline of its own dtype and sampling.
+    """
+    cases = of_full_length(run)
+    left = [case for case in cases if case.samples]
+    gen_toks = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    passed_over: CaseResult | None = None
+    while (fastest := best(left, gen_toks)) is not None:
+        found = speedup(fastest, run)
+        if found is not None and found.interval.low > 1:
+            return _headline("deploy", fastest, found.interval, passed_over, cases, run)
+        if _is_baseline(fastest, run):
+            return _headline("plain", fastest, None, passed_over, cases, run)
+        passed_over = passed_over or (fastest if found is not None else None)
+        left.remove(fastest)
+    return _headline("unmeasured", None, None, None, cases, run)
+
+
+def _headline(
+    decision: Decision,
+    case: CaseResult | None,
+    interval: Interval | None,
+    passed_over: CaseResult | None,
+    cases: list[CaseResult],
+    run: Run,
+) -> Headline:
+    per_token = None if case is None else seconds_per_token(case)
+    plain = "is the reference itself" if decision == "plain" else ""
+    return Headline(
+        decision=decision,
+        case=case,
+        speedup=interval,
+        tokens_per_second=1 / per_token if per_token else None,
+        lossless=plain or ("" if case is None else losslessness(case)),
+        rivals=len(cases),
+        faster_unproven=passed_over,
+        drifts=tuple(drifts(run)),
+        solved=None if case is None else _solved(case, run),
+    )
+
+
+def _is_baseline(case: CaseResult, run: Run) -> bool:
+    return any(case is one for one in baseline_measurements(case, run))
+
+
+def _solved(case: CaseResult, run: Run) -> Solved | None:
+    """The HumanEval case of the same target: with the same strategy if it was measured, else plain decoding's."""
+    fit = [
+        other
+        for other in run.finished.values()
+        if other.kind == "humaneval"
+        and other.status == "ok"
+        and "solved" in other.metrics
+        and all(other.engine.get(key) == case.engine.get(key) for key in ("pair", "target_quant", "dtype"))
+        and other.point.get("strategy") in (case.point.get("strategy"), "plain")
+    ]
+    if not fit:
+        return None
+    chosen = min(fit, key=lambda other: other.point.get("strategy") != case.point.get("strategy"))
+    paired, p_value = humaneval.comparisons(run).get(chosen.id, (None, None))
+    return Solved(
+        case=chosen.id,
+        solved=round(chosen.metrics["solved"]),
+        problems=round(chosen.metrics["problems"]),
+        difference=None if paired is None else paired.difference,
+        base="" if paired is None else paired.base,
+        statement="" if paired is None else paired.statement(p_value),
+    )

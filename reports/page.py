@@ -1,0 +1,330 @@
+"""One self-contained HTML file of one or more runs: verdict, charts, all cases, and how to measure it again.
+
+Puts into words what other modules found and hands it to the template; holds no statistics. The file asks for nothing
+over the network, and its policy forbids it to: one inline script, known by its hash, sorts, filters and copies.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reports.cases import GIB, is_measured, losslessness, memory_of, seconds_per_token, short_names
+from reports.charts import figures
+from reports.charts.figure import Figure, Missing
+from reports.comparison import best, speedup
+from reports.headline import Headline, headline
+from reports.humaneval import points
+from reports.reproduce import case_command, case_settings, run_command
+from reports.run import CaseResult, Run, RunFileError
+from reports.tables import interval_text, legend, notes, title
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+LOUD = ("UNSTABLE", "incomplete")
+"""Beginnings of the notes that a reader must not miss."""
+
+Tone = Literal["good", "warn", "bad", "plain"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure of the verdict. tone: whether it speaks for the setting; shown by a sign as well as by colour."""
+
+    name: str
+    value: str
+    detail: str = ""
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table of cases: what is shown and what it is sorted by; order None: unknown, sorted last."""
+
+    text: str
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case of the table. cells follow `NUMBERS`; command: empty where the run does not tell its own."""
+
+    id: str
+    name: str
+    status: str
+    ok: bool
+    best: bool
+    cells: tuple[Cell, ...]
+    output: str
+    command: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run as the template shows it."""
+
+    anchor: str
+    title: str
+    file: str
+    verdict: str
+    caveats: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    figures: tuple[Figure | Missing, ...]
+    rows: tuple[CaseRow, ...]
+    legend: str
+    loud: tuple[str, ...]
+    notes: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    commit: str
+    command: str
+
+
+def write_page(runs: Sequence[Run], path: Path) -> None:
+    """Write the page of these runs, replacing what is there; raises RunFileError if the file cannot be written."""
+    text = page(runs)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(f"{path}: cannot be written ({error.strerror}); name a file in a folder you own") from None
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _with_code
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        sections=[section(run, f"run{number}") for number, run in enumerate(runs, start=1)],
+        numbers=[name for name, _ in NUMBERS],
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+    )
+
+
+def _with_code(text: str) -> str:
+    """The text escaped, with what stands between backticks as code."""
+    from markupsafe import Markup
+
+    plain, *rest = text.split("`")
+    found = Markup("") + plain
+    for number, part in enumerate(rest):
+        found += Markup("<code>{}</code>").format(part) if number % 2 == 0 else part
+    return found
+
+
+def section(run: Run, anchor: str) -> Section:
+    """What the page says of one run."""
+    found = headline(run)
+    told = notes(run)
+    return Section(
+        anchor=anchor,
+        title=title(run),
+        file=run.path.name,
+        verdict=verdict(found, run),
+        caveats=tuple(_caveats(found, run)),
+        facts=tuple(_facts(found, run)),
+        figures=tuple(figures(run)),
+        rows=tuple(case_rows(run)),
+        legend=legend(run).removesuffix(" * fastest that keeps the baseline's answers."),
+        loud=tuple(note for note in [*told, *run.warnings] if note.startswith(LOUD) or note in run.warnings),
+        notes=tuple(note for note in told if not note.startswith(LOUD) and note not in run.warnings),
+        environment=tuple(_environment(run)),
+        commit=str(run.header.get("environment", {}).get("git_commit") or ""),
+        command=run_command(run),
+    )
+
+
+def verdict(found: Headline, run: Run) -> str:
+    """The answer in one sentence."""
+    if found.decision == "unmeasured" or found.case is None:
+        if run.header.get("reference"):
+            return f"No verdict: this run was {run.header['reference']}, without the samples that intervals need."
+        return "No verdict: this run measured no plain decoding to compare its settings with."
+    name = _names(run)[found.case.id]
+    if found.speedup is None:
+        return "Stay with plain decoding: no setting that keeps its answers is shown to be faster."
+    low, high = found.speedup.low, found.speedup.high
+    return (
+        f"Deploy {name}: {found.speedup.estimate:.2f} times as fast as plain decoding, "
+        f"95% interval {low:.2f} to {high:.2f}."
+    )
+
+
+def _caveats(found: Headline, run: Run) -> Iterator[str]:
+    if found.stable is False:
+        yield "The machine was not steady while this was measured; measure again before relying on small differences."
+    if found.faster_unproven is not None:
+        passed = speedup(found.faster_unproven, run)
+        if passed is not None:
+            yield (
+                f"{_names(run)[found.faster_unproven.id]} was measured faster, but its interval contains 1: "
+                f"{interval_text(passed.interval)}."
+            )
+    if found.decision == "deploy" and found.rivals > 2:
+        yield f"Picked as the fastest of {found.rivals} measured settings, so its figure is a little too good."
+
+
+def _facts(found: Headline, run: Run) -> Iterator[Fact]:
+    case = found.case
+    if case is not None and found.tokens_per_second:
+        yield Fact("Speed", f"{found.tokens_per_second:.1f} tokens/s", f"{1000 / found.tokens_per_second:.1f} ms/token")
+        if found.speedup is not None:
+            against = "against plain decoding, unquantized and uncompiled, on the same prompts"
+            yield Fact("Speedup [95%]", interval_text(found.speedup), against, "good")
+        yield _answers(found)
+    yield _machine(found)
+    if found.solved is not None:
+        solved = found.solved
+        detail = f"{solved.problems} problems"
+        if solved.difference is not None:
+            detail += f"; {points(solved.difference)} points, {solved.statement}"
+        tone: Tone = "bad" if solved.statement == "solves fewer" else "plain"
+        yield Fact("HumanEval", f"{100 * solved.solved / solved.problems:.1f}% solved", detail, tone)
+    elif not run.header.get("reference"):
+        yield Fact("HumanEval", "not measured", "pytest perf_tests -m humaneval")
+
+
+def _answers(found: Headline) -> Fact:
+    tones: dict[str, tuple[str, Tone]] = {
+        "output equal": ("lossless", "good"),
+        "output equal but for near ties": ("lossless", "good"),
+        "is the reference itself": ("the reference", "plain"),
+    }
+    value, tone = tones.get(found.lossless, ("not shown to be lossless", "warn"))
+    return Fact("Answers", value, found.lossless, tone)
+
+
+def _machine(found: Headline) -> Fact:
+    if found.stable is None:
+        return Fact("Machine", "not checked", "no baseline was measured twice", "warn")
+    most = max(found.drifts, key=lambda drift: abs(drift.ratio - 1))
+    detail = f"baselines changed by up to {100 * (most.ratio - 1):+.1f}% (limit {100 * most.limit:g}%)"
+    return Fact("Machine", "steady", detail, "good") if found.stable else Fact("Machine", "not steady", detail, "bad")
+
+
+Number = Callable[[CaseResult, Run], Cell]
+
+
+def _metric(name: str, form: str) -> Number:
+    def cell(case: CaseResult, run: Run) -> Cell:
+        value = case.metrics.get(name)
+        return Cell("") if value is None else Cell(format(value, form), value)
+
+    return cell
+
+
+def _speed(case: CaseResult, run: Run) -> Cell:
+    per_token = seconds_per_token(case)
+    return Cell(f"{1 / per_token:.1f}", 1 / per_token) if per_token else Cell("")
+
+
+def _latency(case: CaseResult, run: Run) -> Cell:
+    per_token = seconds_per_token(case)
+    return Cell(f"{1000 * per_token:.1f}", per_token) if per_token else Cell("")
+
+
+def _speedup(case: CaseResult, run: Run) -> Cell:
+    found = speedup(case, run) if case.samples else None
+    return Cell("") if found is None else Cell(interval_text(found.interval), found.interval.estimate)
+
+
+def _memory(case: CaseResult, run: Run) -> Cell:
+    found = memory_of(case)
+    return Cell("") if found is None else Cell(f"{found.bytes / GIB:.2f}", found.bytes)
+
+
+NUMBERS: tuple[tuple[str, Number], ...] = (
+    ("tokens/s", _speed),
+    ("ms/token", _latency),
+    ("speedup [95%]", _speedup),
+    ("accept rate", _metric("accept_rate", ".2f")),
+    ("tokens/step", _metric("tokens_per_step", ".2f")),
+    ("rollbacks", _metric("total_rollbacks", ".0f")),
+    ("memory (GiB)", _memory),
+)
+
+
+def case_rows(run: Run) -> list[CaseRow]:
+    """All decode cases, fastest first, then those that were not measured, in their order."""
+    cases = [case for case in run.finished.values() if case.kind == "decode"]
+    measured = sorted(filter(is_measured, cases), key=lambda case: seconds_per_token(case) or 0.0)
+    names = _names(run)
+    chosen = headline(run).case or best(measured)
+    return [
+        CaseRow(
+            id=case.id,
+            name=names[case.id],
+            status=case.status if not case.reason else f"{case.status}: {case.reason}",
+            ok=is_measured(case),
+            best=case is chosen,
+            cells=tuple(number(case, run) if is_measured(case) else Cell("") for _, number in NUMBERS),
+            output=losslessness(case) if is_measured(case) else "",
+            command=case_command(case, run),
+            settings=case_settings(case),
+        )
+        for case in [*measured, *(case for case in cases if case not in measured)]
+    ]
+
+
+def _names(run: Run) -> dict[str, str]:
+    return short_names(case for case in run.finished.values() if case.kind == "decode")
+
+
+def _environment(run: Run) -> Iterator[tuple[str, str]]:
+    header = run.header
+    environment, study = header.get("environment", {}), header.get("study", {})
+    for name, value in environment.get("hardware", {}).items():
+        yield name.replace("_", " "), str(value)
+    for dtype, limit in header.get("limit", {}).items():
+        rate = limit.get("copy_bytes_per_second")
+        if rate:
+            yield f"copy bandwidth, {dtype}", f"{rate / 1e9:.1f} GB/s ({limit.get('how', 'measured')})"
+    for pair in study.get("pairs", ()):
+        draft = f", draft {pair['draft']}" if pair.get("draft") else ""
+        yield f"pair {pair.get('name', '')}".strip(), f"{pair.get('target', '?')}{draft}"
+    for name, revision in _revisions(run).items():
+        yield f"{name} revision", revision
+    workload = study.get("workload", {})
+    if workload:
+        yield "workload", ", ".join(f"{key} {value}" for key, value in workload.items())
+    hashes = dict.fromkeys(
+        str(case.workload["prompts_sha256"]) for case in run.cases if "prompts_sha256" in case.workload
+    )
+    if hashes:
+        yield "prompts, SHA-256", ", ".join(hashes)
+    versions = environment.get("versions", {})
+    if versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    for name in ("python", "system", "git_commit"):
+        if environment.get(name):
+            yield name.replace("_", " "), str(environment[name])
+    for name, where in (("started at", header), ("ended at", run.end)):
+        if where.get(name.replace(" ", "_")):
+            yield name, str(where[name.replace(" ", "_")])
+    seconds = run.end.get("seconds", {})
+    if seconds:
+        yield "took", ", ".join(f"{name.replace('_', ' ')} {value:.0f} s" for name, value in seconds.items())
+
+
+def _revisions(run: Run) -> dict[str, str]:
+    found: dict[str, dict[str, None]] = {}
+    for case in run.cases:
+        for name, revision in dict(case.facts.get("revisions") or {}).items():
+            found.setdefault(str(name), {})[str(revision)] = None
+    return {name: ", ".join(revisions) for name, revisions in found.items()}
