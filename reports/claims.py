@@ -7,22 +7,39 @@ missing. Knows nothing of rendering.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports import humaneval
+from reports.claims_cases import (
+    QUANTS,
+    by_draft_size,
+    curves,
+    draft_size,
+    is_quantized,
+    main_cases,
+    named_beside,
+    of_target,
+    point_id,
+    quantized_couples,
+    target_of,
+    targets,
+    toks,
+    with_speeds,
+    without_pair,
+)
 from reports.claims_evidence import (
     Comparison,
     Evidence,
     Material,
     Verdict,
-    alike,
     by_figure,
     compare,
     contradicting,
     faster,
+    grouped,
     kept,
     material_of,
     slower,
@@ -30,7 +47,7 @@ from reports.claims_evidence import (
     verdict_of,
 )
 from reports.claims_own import OwnClaim, evidence_for
-from reports.claims_series import caching_linear, utilization_falls
+from reports.claims_series import UTILIZATION_MARGIN, caching_linear, utilization_falls
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
 
@@ -38,8 +55,6 @@ QUANTIZATIONS = ("none", "8bit", "4bit")
 BEST = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False}
 HUMANEVAL_MARGIN = 0.05
 SAMPLING = ("do_sample", "temperature", "top_p")
-_QUANTS = ("target_quant", "draft_quant")
-FEWEST_ON_A_CURVE = 3
 
 
 @dataclass(frozen=True)
@@ -105,11 +120,11 @@ def best_setting(material: Material) -> Evidence:
     """
     comparisons: list[Comparison | None] = []
     missing = []
-    for target in _targets(material):
-        cases = _main([case for case in _of(material, target) if value(case, "strategy") != "plain"])
+    for target in targets(material):
+        cases = main_cases([case for case in of_target(material, target) if value(case, "strategy") != "plain"])
         if not cases:
             continue
-        pair = _by_draft_size(material, target)[0]
+        pair = by_draft_size(material, target)[0]
         best = next((case for case in cases if value(case, "pair") == pair and _is_best(case)), None)
         if best is None:
             missing.append(f"{pair}/t=none,d=none,{value(cases[0], 'dtype')}/assisted,k=3,p=0.2,greedy,dynamic")
@@ -117,7 +132,7 @@ def best_setting(material: Material) -> Evidence:
         others = [case for case in cases if case is not best]
         if not others:
             missing.append(f"another speculative setting than {best.id}")
-        comparisons += [faster(material, f"than {_named(other, best)}", best, other) for other in others]
+        comparisons += [faster(material, f"than {named_beside(other, best)}", best, other) for other in others]
     if not comparisons and not missing:
         missing.append("any speculative case")
     return Evidence(kept(comparisons), tuple(missing))
@@ -129,19 +144,20 @@ def inner_optimum(material: Material) -> Evidence:
     For it: one inner k is faster than both ends, the inner ones adjusted for their number (Bonferroni). Against it: one
     end is faster than every inner k, adjusted for the two ends.
     """
-    curves = _curves(material)
-    missing = () if curves else ("a setting of assisted decoding with at least three assist_toks",)
-    return Evidence(kept(_optimum(material, curve) for curve in curves), missing)
+    found = curves(material)
+    missing = () if found else ("a setting of assisted decoding with at least three assist_toks",)
+    return Evidence(kept(_optimum(material, curve) for curve in found), missing)
 
 
 def greedy_beats_sampling(material: Material) -> Evidence:
     """Tokens/s of greedy against sampled speculative decoding with all other settings alike."""
-    sampled = [case for case in material.cases if value(case, "do_sample") and value(case, "strategy") != "plain"]
+    speculative = [case for case in material.cases if value(case, "strategy") != "plain"]
     comparisons = [
-        faster(material, f"than {_point(case)}", greedy, case)
-        for case in sampled
-        for greedy in material.cases
-        if not value(greedy, "do_sample") and alike(case, greedy, but=SAMPLING)
+        faster(material, f"than {point_id(sampled)}", greedy, sampled)
+        for group in grouped(speculative, but=SAMPLING).values()
+        for sampled in group
+        for greedy in group
+        if value(sampled, "do_sample") and not value(greedy, "do_sample")
     ]
     missing = () if comparisons else ("one speculative setting both greedy and sampled",)
     return Evidence(kept(comparisons), missing)
@@ -150,18 +166,17 @@ def greedy_beats_sampling(material: Material) -> Evidence:
 def larger_draft(material: Material) -> Evidence:
     """The larger draft of the same target: its accept rate is higher and its tokens/s are lower, setting by setting."""
     comparisons: list[Comparison | None] = []
-    for target in _targets(material):
-        pairs = _by_draft_size(material, target)
+    sizes = {pair: draft_size(material, pair) for pair in {str(value(case, "pair")) for case in material.cases}}
+    for target in targets(material):
         cases = [
             case
-            for case in _of(material, target)
-            if value(case, "strategy") == "assisted" and {value(case, key) for key in _QUANTS} == {"none"}
+            for case in of_target(material, target)
+            if value(case, "strategy") == "assisted" and not is_quantized(case)
         ]
-        for large in cases:
-            for small in cases:
-                smaller = pairs.index(value(small, "pair")) < pairs.index(value(large, "pair"))
-                if smaller and alike(large, small, but=("pair",)):
-                    label = f"{value(large, 'pair')} against {value(small, 'pair')}, {_point(large)}"
+        for group in grouped(cases, but=("pair",)).values():
+            for large, small in itertools.permutations(group, 2):
+                if sizes[value(small, "pair")] < sizes[value(large, "pair")]:
+                    label = f"{value(large, 'pair')} against {value(small, 'pair')}, {point_id(large)}"
                     comparisons.append(compare(material, f"accept rate, {label}", "accept_rate", large, small))
                     comparisons.append(slower(material, f"tokens/s, {label}", large, small))
     missing = () if comparisons else ("two pairs of one target whose drafts differ in size, at the same setting",)
@@ -175,15 +190,15 @@ def quantization_slows(material: Material) -> Evidence:
     with either; what is not measured is missing.
     """
     couples = quantized_couples(material)
-    comparisons = [slower(material, _with_speeds(head, base), head, base) for head, base in couples]
+    comparisons = [slower(material, with_speeds(head, base), head, base) for head, base in couples]
     missing: list[str] = []
-    for target in dict.fromkeys(_target(material, head) for head, _ in couples):
-        heads = [head for head, _ in couples if _target(material, head) == target]
-        measured = {(value(head, "strategy"), *(value(head, key) for key in _QUANTS)) for head in heads}
+    for target in dict.fromkeys(target_of(material, head) for head, _ in couples):
+        heads = [head for head, _ in couples if target_of(material, head) == target]
+        measured = {(value(head, "strategy"), *(value(head, key) for key in QUANTS)) for head in heads}
         wanted: list[tuple[str, str, str | None]] = [
             ("plain", quant, None) for quant in QUANTIZATIONS if quant != "none"
         ]
-        if any(value(case, "strategy") == "assisted" for case in _of(material, target)):
+        if any(value(case, "strategy") == "assisted" for case in of_target(material, target)):
             both = [(first, second) for first in QUANTIZATIONS for second in QUANTIZATIONS]
             wanted += [("assisted", *quants) for quants in both if quants != ("none", "none")]
         for one in wanted:
@@ -194,22 +209,9 @@ def quantization_slows(material: Material) -> Evidence:
     return Evidence(kept(comparisons), tuple(missing))
 
 
-def quantized_couples(material: Material) -> list[tuple[CaseResult, CaseResult]]:
-    """Every quantized case with the unquantized one that has all other settings alike."""
-    quantized = [case for case in material.cases if any(value(case, key) not in ("none", None) for key in _QUANTS)]
-    return [
-        (case, base)
-        for case in quantized
-        for base in material.cases
-        if all(value(base, key) in ("none", None) for key in _QUANTS) and alike(case, base, but=_QUANTS)
-    ]
-
-
 def utilization(material: Material) -> Evidence:
     """Utilization of every quantized case against the unquantized one with all other settings alike."""
-    return utilization_falls(
-        [(_engine_and_point(head), head, base) for head, base in quantized_couples(material)], material
-    )
+    return utilization_falls([(without_pair(head), head, base) for head, base in quantized_couples(material)], material)
 
 
 def quantized_keeps_humaneval(material: Material) -> Evidence:
@@ -286,14 +288,14 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "utilization_falls",
-        "Utilization is lower with quantization",
+        f"Utilization is lower with quantization, by more than {UTILIZATION_MARGIN:g} points",
         "mean utilization of the GPU, else of the process, quantized less unquantized",
         utilization,
     ),
     Claim(
         "caching_linear",
         "A KV cache makes the cost linear in the length: time per token grows with it without a cache only",
-        "exponent of the growth of time per token with the length: 0 flat, 1 in proportion",
+        "exponent of the growth of time per token with the length: 0 flat, 1 in proportion, 0.5 between",
         caching_linear,
     ),
     Claim(
@@ -305,74 +307,12 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def _targets(material: Material) -> list[str]:
-    return list(dict.fromkeys(_target(material, case) for case in material.cases))
-
-
-def _target(material: Material, case: CaseResult) -> str:
-    pair = str(value(case, "pair"))
-    return material.targets.get(pair) or pair
-
-
-def _of(material: Material, target: str) -> list[CaseResult]:
-    return [case for case in material.cases if _target(material, case) == target]
-
-
-def _main(cases: Sequence[CaseResult]) -> list[CaseResult]:
-    """The uncompiled ones that share the dtype and the prompts of most."""
-    uncompiled = [case for case in cases if not value(case, "compile")]
-    if not uncompiled:
-        return []
-    [(most, _)] = Counter(map(_surroundings, uncompiled)).most_common(1)
-    return [case for case in uncompiled if _surroundings(case) == most]
-
-
-def _surroundings(case: CaseResult) -> tuple[str, str]:
-    return str(value(case, "dtype")), str(sorted(case.workload.items()))
-
-
 def _is_best(case: CaseResult) -> bool:
     return (
         all(value(case, key) == wanted for key, wanted in BEST.items())
         and value(case, "assist_schedule") in ("constant", None)
-        and all(value(case, key) == "none" for key in _QUANTS)
+        and all(value(case, key) == "none" for key in QUANTS)
     )
-
-
-def _by_draft_size(material: Material, target: str) -> list[str]:
-    """The target's pairs, that with the smallest draft first; those of unknown size come last, in their order."""
-    pairs = list(dict.fromkeys(str(value(case, "pair")) for case in _of(material, target)))
-    return sorted(pairs, key=lambda pair: _draft_size(material, pair))
-
-
-def _draft_size(material: Material, pair: str) -> float:
-    """Bytes of the pair's unquantized draft, else 2 for each parameter by the draft's name, else infinite."""
-    for case in material.cases:
-        weights = case.facts.get("weight_bytes") or {}
-        if value(case, "pair") == pair and case.engine.get("draft_quant") == "none" and weights.get("draft"):
-            return float(weights["draft"])
-    named = re.search(r"(\d+(?:\.\d+)?)([bm])(?![a-z])", material.drafts.get(pair, ""), re.IGNORECASE)
-    return 2 * float(named[1]) * (1e9 if named[2] in "bB" else 1e6) if named else float("inf")
-
-
-def _curves(material: Material) -> list[list[CaseResult]]:
-    """Cases of assisted decoding that differ in assist_toks only, at least three each, ordered by it."""
-    curves: list[list[CaseResult]] = []
-    for case in material.cases:
-        if value(case, "strategy") != "assisted" or value(case, "assist_schedule") not in ("constant", None):
-            continue
-        for curve in curves:
-            if alike(case, curve[0], but=("assist_toks",)):
-                curve.append(case)
-                break
-        else:
-            curves.append([case])
-    ordered = [sorted(curve, key=_toks) for curve in curves]
-    return [curve for curve in ordered if len(curve) >= FEWEST_ON_A_CURVE]
-
-
-def _toks(case: CaseResult) -> int:
-    return int(value(case, "assist_toks"))
 
 
 def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | None:
@@ -386,8 +326,8 @@ def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | No
     for_it = min(max(one.evidence_for for one in each) for each in against_ends) * len(inner)
     against = min(max(each[i].evidence_against for each in against_ends) for i in range(len(ends))) * len(ends)
     best, end = (next(case for case in curve if case.id == name) for name in shown.cases)
-    others = re.sub(r",k=\d+", "", _engine_and_point(best))
-    label = f"k={_toks(best)} against k={_toks(end)}, {others}"
+    others = re.sub(r",k=\d+", "", without_pair(best))
+    label = f"k={toks(best)} against k={toks(end)}, {others}"
     cases = tuple(case.id for case in curve)
     return Comparison(
         label, cases, shown.estimate, shown.interval, "ratio", min(1.0, for_it), min(1.0, against), shown.favour
@@ -406,24 +346,3 @@ def _in_points(paired: humaneval.Paired) -> Interval:
     difference = paired.difference
     low, high = 100 * difference.low, 100 * difference.high
     return Interval(100 * difference.estimate, low, high, difference.confidence, difference.method)
-
-
-def _engine_and_point(case: CaseResult) -> str:
-    """The case's id without its pair."""
-    return case.id.partition("/")[2] or case.id
-
-
-def _with_speeds(head: CaseResult, base: CaseResult) -> str:
-    """The head's setting and both speeds, where the run tells them."""
-    speeds = [case.metrics.get("thr", case.metrics.get("assisted_thr")) for case in (head, base)]
-    shown = [f"{speed:.1f}" for speed in speeds if speed is not None]
-    return _engine_and_point(head) + (f" ({shown[0]} against {shown[1]} tokens/s)" if len(shown) == 2 else "")
-
-
-def _point(case: CaseResult) -> str:
-    return case.id.split("/")[-1]
-
-
-def _named(case: CaseResult, beside: CaseResult) -> str:
-    """The case's id, without its pair where another case has the same."""
-    return _engine_and_point(case) if value(case, "pair") == value(beside, "pair") else case.id

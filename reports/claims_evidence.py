@@ -8,7 +8,7 @@ run files and statistics; knows no single claim and nothing of rendering.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,15 +119,15 @@ class Material:
     noise: float
     targets: Mapping[str, str]
     drafts: Mapping[str, str]
+    repeats: Mapping[str, Sequence[CaseResult]]
 
     @property
     def published(self) -> bool:
         return is_reference(self.run)
 
     def measurements(self, case: CaseResult) -> list[CaseResult]:
-        """The case and, of a baseline, its repetition."""
-        repeated = [one for one in self.run.cases if one.again and one.id == case.id and one.status == "ok"]
-        return [case, *repeated]
+        """The case and, of a baseline, its repetitions."""
+        return [case, *self.repeats.get(case.id, ())]
 
 
 def material_of(run: Run) -> Material:
@@ -142,12 +142,17 @@ def material_of(run: Run) -> Material:
         and (published or (case.samples and sum(one.new_tokens for one in case.samples)))
     )
     pairs = [pair for pair in run.header.get("study", {}).get("pairs", ()) if isinstance(pair, Mapping)]
+    repeats: dict[str, list[CaseResult]] = {}
+    for case in run.cases:
+        if case.again and case.status == "ok":
+            repeats.setdefault(case.id, []).append(case)
     return Material(
         run,
         cases,
         max((abs(math.log(one.ratio)) for one in drifts(run)), default=0.0),
         {str(pair.get("name")): str(pair.get("target", "")) for pair in pairs},
         {str(pair.get("name")): str(pair.get("draft") or "") for pair in pairs},
+        repeats,
     )
 
 
@@ -160,10 +165,18 @@ def value(case: CaseResult, key: str) -> Any:
     return case.engine.get(key) if key in ENGINE_KEYS else case.point.get(key)
 
 
-def alike(case: CaseResult, other: CaseResult, *, but: Iterable[str] = ()) -> bool:
-    """Whether two cases decode the same prompts with the same settings, those named in `but` aside."""
-    keys = {*ENGINE_KEYS, *POINT_KEYS} - set(but)
-    return dict(case.workload) == dict(other.workload) and all(value(case, key) == value(other, key) for key in keys)
+def settings(case: CaseResult, *, but: Iterable[str] = ()) -> Hashable:
+    """The prompts and the settings of a case, those named in `but` aside: equal for cases that are alike."""
+    workload = tuple(sorted((key, repr(each)) for key, each in case.workload.items() if key not in but))
+    return (workload, *(value(case, key) for key in (*ENGINE_KEYS, *POINT_KEYS) if key not in but))
+
+
+def grouped(cases: Iterable[CaseResult], *, but: Iterable[str]) -> dict[Hashable, list[CaseResult]]:
+    """Cases that differ at most in what `but` names, together, in their order."""
+    groups: dict[Hashable, list[CaseResult]] = {}
+    for case in cases:
+        groups.setdefault(settings(case, but=but), []).append(case)
+    return groups
 
 
 def compare(

@@ -44,6 +44,17 @@ KINDS: dict[str, tuple[type, ...]] = {
     "top_p": (float, int),
     "cache": (str,),
 }
+BUILT_IN = (
+    "best_setting",
+    "inner_optimum",
+    "greedy_beats_sampling",
+    "larger_draft",
+    "quantization_slows",
+    "utilization_falls",
+    "caching_linear",
+    "quantized_keeps_humaneval",
+)
+"""Names that the claims of reports/claims.py have."""
 NEEDED = ("name", "says", "metric", "of", "against", "expect")
 DEFAULT_MARGINS: dict[Expect, float] = {"lower": 0.0, "higher": 0.0, "same": 0.05}
 
@@ -68,6 +79,11 @@ class OwnClaim:
     expect: Expect
     margin: float
 
+    @property
+    def effect(self) -> str:
+        """What the effect is a figure of."""
+        return f"{self.metric}, of over against"
+
     def describe(self) -> dict[str, Any]:
         """The claim as the table that it was parsed from."""
         return {**vars(self), "of": dict(self.of), "against": dict(self.against)}
@@ -81,10 +97,12 @@ def parse_claims(tables: Any, source: str, check: CheckSetting | None = None) ->
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ClaimError(f"{source}: claim must be a list of tables [[claim]]")
     claims = [_claim(table, f"{source}: claim {number}", check) for number, table in enumerate(tables, start=1)]
-    names = [claim.name for claim in claims]
-    for number, name in enumerate(names, start=1):
-        if name in names[: number - 1]:
-            raise ClaimError(f"{source}: claim {number}: name {name!r} is taken by another claim; choose another one")
+    names = [*BUILT_IN, *(claim.name for claim in claims)]
+    for number, claim in enumerate(claims, start=1):
+        if claim.name in names[: len(BUILT_IN) + number - 1]:
+            raise ClaimError(
+                f"{source}: claim {number}: name {claim.name!r} is taken by another claim; choose another one"
+            )
     return tuple(claims)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.claims_evidence import Comparison, Evidence, Material, alike, by_figure, by_threshold, value
+from reports.claims_evidence import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
 from reports.run import CaseResult
 from reports.statistics import Interval
 
@@ -33,7 +33,7 @@ def caching_linear(material: Material) -> Evidence:
         if value(case, "strategy") == "plain" and not value(case, "do_sample") and value(case, "cache") in _CACHES
     ]
     comparisons, missing = [], []
-    for group in _alike_but_length(plain):
+    for group in grouped(plain, but=("cache", "gen_toks")).values():
         for cache in _CACHES:
             cases = [case for case in group if value(case, "cache") == cache]
             if len({_length(case) for case in cases}) >= FEWEST_LENGTHS:
@@ -59,27 +59,6 @@ def utilization_falls(couples: Sequence[tuple[str, CaseResult, CaseResult]], mat
 
 _CACHES = ("none", "dynamic")
 _LABELS = {"none": "without a cache", "dynamic": "with a dynamic cache"}
-
-
-def _alike_but_length(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
-    """Groups of cases that differ in cache and gen_toks only."""
-    groups: list[list[CaseResult]] = []
-    for case in cases:
-        group = next((each for each in groups if _same_but_length(case, each[0])), None)
-        if group is None:
-            groups.append([case])
-        else:
-            group.append(case)
-    return groups
-
-
-def _same_but_length(case: CaseResult, other: CaseResult) -> bool:
-    moved = CaseResult(case.id, case.status, engine=case.engine, point=case.point, workload=dict(other.workload))
-    return _but_length(case) == _but_length(other) and alike(moved, other, but=("cache", "draft_quant"))
-
-
-def _but_length(case: CaseResult) -> dict[str, Any]:
-    return {key: setting for key, setting in case.workload.items() if key != "gen_toks"}
 
 
 def _length(case: CaseResult) -> float:

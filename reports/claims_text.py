@@ -133,9 +133,8 @@ def cell(finding: Finding) -> list[str]:
     if finding.deciding is not None:
         lines.append(_effect(finding.deciding))
         count = len(finding.comparisons)
-        lines.append(
-            f"{sum(one.holds for one in finding.comparisons)} of {count} comparison{'s'[: count != 1]} hold{'s'[: count == 1]}"
-        )
+        holding = sum(one.holds for one in finding.comparisons)
+        lines.append(f"{holding} of {count} comparisons hold" if count > 1 else "1 comparison")
     if finding.missing and finding.verdict == "not enough evidence":
         shown = ", ".join(finding.missing[:3])
         lines.append(f"missing: {shown}{f' and {len(finding.missing) - 3} more' if len(finding.missing) > 3 else ''}")
