@@ -1,0 +1,181 @@
+"""How far two runs of the same code differ on one machine: the noise floor of every timing metric, from A/A pairs.
+
+Pure, and it renders nothing: runs in, floors out, and the file that keeps them (reports/baselines/noise/). Must not
+know how runs are measured, nor what a gate makes of a floor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reports.comparison import speedup
+from reports.evidence import level, measurements, timing_series
+from reports.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
+from reports.metrics import METRICS
+from reports.run import CaseResult, Run, RunFileError
+
+SCHEMA = 1
+PERCENTILE = 0.95
+SPEEDUP = "speedup"  # derived from two cases, so no metric of one
+FOLDER = Path(__file__).resolve().parent / "baselines" / "noise"
+RULE = (
+    f"per metric, over all cases and pairs: the smallest |ln(b / a)| that at least {PERCENTILE:.0%} of further pairs "
+    "stay within, order statistic number ceil(0.95 (n + 1)) of n, the largest where n is under 19"
+)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise floors of one machine and set of versions.
+
+    floor: metric -> |ln(b / a)| that A/A pairs seldom exceed (0.05: about 5%). counts: how many ratios each is from.
+    runs: names of the run files, in order, each two in a row one pair.
+    """
+
+    hardware: str
+    versions: str
+    study: str
+    pairs: int
+    floor: Mapping[str, float]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+
+
+def measure_noise(runs: Sequence[Run]) -> Noise:
+    """Return the floors from A/A runs, each two in a row one pair: |ln(b / a)| per case, pair and timing metric.
+
+    Raises RunFileError where the runs are no pairs of one study, code, machine and set of versions, or have no timing.
+    """
+    if not runs or len(runs) % 2:
+        raise RunFileError(f"{len(runs)} run files: A/A pairs need an even number of runs, each two in a row one pair")
+    for run in runs:
+        _refuse_unlike(runs[0], run)
+    found: dict[str, list[float]] = defaultdict(list)
+    for base, head in zip(runs[::2], runs[1::2], strict=True):
+        for metric, value in _differences(base, head):
+            found[metric].append(value)
+    if not found:
+        raise RunFileError(f"{runs[0].path}: no case with timing metrics in both runs of a pair; measure again")
+    ordered = [metric for metric in (*METRICS, SPEEDUP) if metric in found]
+    return Noise(
+        hardware=hardware_key(runs[0]),
+        versions=versions_key(runs[0]),
+        study=_study(runs[0]),
+        pairs=len(runs) // 2,
+        floor={metric: conservative_percentile(found[metric]) for metric in ordered},
+        counts={metric: len(found[metric]) for metric in ordered},
+        runs=tuple(run.path.name for run in runs),
+    )
+
+
+def conservative_percentile(values: Sequence[float], share: float = PERCENTILE) -> float:
+    """Return order statistic number ceil(share (n + 1)) of n values, the largest where that is beyond n.
+
+    A further value of the same kind exceeds it with a chance of at most 1 - share, for n >= share / (1 - share)
+    (Wilks 1941, distribution-free tolerance limits).
+    """
+    rank = math.ceil(share * (len(values) + 1) - 1e-9)
+    return sorted(values)[min(rank, len(values)) - 1]
+
+
+def noise_path(hardware: str) -> Path:
+    """Where the noise of a machine is kept; `hardware` as of `matching.hardware_key`."""
+    return FOLDER / f"{hardware}.json"
+
+
+def write_noise(noise: Noise, path: Path) -> None:
+    """Write the floors as JSON, rounded up to six digits after the point."""
+    floor = {metric: math.ceil(value * 1e6) / 1e6 for metric, value in noise.floor.items()}
+    content = {
+        "schema": SCHEMA,
+        "hardware": noise.hardware,
+        "versions": noise.versions,
+        "study": noise.study,
+        "pairs": noise.pairs,
+        "rule": RULE,
+        "floor": floor,
+        "counts": dict(noise.counts),
+        "runs": list(noise.runs),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_noise(path: Path) -> Noise:
+    """Read what `write_noise` wrote; raises RunFileError for a file that is missing, damaged or newer."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if int(content["schema"]) > SCHEMA:
+            raise RunFileError(f"{path}: schema {content['schema']} is newer than {SCHEMA}; update decodebench")
+        floor = {str(metric): float(value) for metric, value in content["floor"].items()}
+        bad = [metric for metric, value in floor.items() if not (math.isfinite(value) and value >= 0)]
+        if bad:
+            raise RunFileError(f"{path}: floor of {bad[0]} is {floor[bad[0]]}, no noise; run `make calibrate` again")
+        return Noise(
+            hardware=str(content["hardware"]),
+            versions=str(content["versions"]),
+            study=str(content["study"]),
+            pairs=int(content["pairs"]),
+            floor=floor,
+            counts={str(metric): int(count) for metric, count in content.get("counts", {}).items()},
+            runs=tuple(map(str, content.get("runs", ()))),
+        )
+    except FileNotFoundError:
+        raise RunFileError(f"{path}: no such file; `make calibrate` writes it") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, RunFileError):
+            raise
+        raise RunFileError(f"{path}: not a noise file ({error}); run `make calibrate` again") from None
+
+
+def _differences(base: Run, head: Run) -> list[tuple[str, float]]:
+    """(metric, |ln(head / base)|) of every timing metric that has a better direction, over the matched cases."""
+    found = []
+    for case, other in match(base, head).pairs:
+        first, second = _timings(case, base), _timings(other, head)
+        found += [
+            (name, abs(math.log(second[name] / value)))
+            for name, value in first.items()
+            if value > 0 and second.get(name, 0) > 0
+        ]
+    return found
+
+
+def _timings(case: CaseResult, run: Run) -> dict[str, float]:
+    """The case's metrics that depend on the clock, and its speedup; empty where it did not end well.
+
+    What the gate judges is worked out as the gate does, over all measurements of the case in its run.
+    """
+    if case.status != "ok":
+        return {}
+    found = {name: float(value) for name, value in case.metrics.items() if _is_timing(name)}
+    found |= {name: math.exp(level(values)) for name, values in timing_series(measurements(case, run)).items()}
+    gained = speedup(case, run)
+    return found if gained is None else {**found, SPEEDUP: gained.interval.estimate}
+
+
+def _is_timing(name: str) -> bool:
+    metric = METRICS.get(name)
+    return metric is not None and not metric.exact and metric.better != "same"
+
+
+def _refuse_unlike(first: Run, run: Run) -> None:
+    if not run.complete:
+        raise RunFileError(f"{run.path}: no end line: the run was stopped; measure it again")
+    if _study(run) != _study(first):
+        raise RunFileError(f"{run.path}: study is {_study(run)!r}, not {_study(first)!r} as in {first.path}")
+    refuse_other_workloads(first, run)
+    differing = environment_differences(first, run)
+    if differing:
+        told = ", ".join(f"{one.key} {one.base or 'absent'} != {one.head or 'absent'}" for one in differing)
+        raise RunFileError(f"{run.path}: not measured like {first.path}: {told}; calibrate on one code and machine")
+
+
+def _study(run: Run) -> str:
+    return str(dict(run.header.get("study") or {}).get("name", ""))
