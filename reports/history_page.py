@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from reports.history import LATENCY, Change, History, Point, Series, Source
 
 MOST_CHARTS = 120  # more make the page slow; those with changes are drawn first, the rest is in the table
 TITLES = {LATENCY: "time per token", "accept_rate": "accept rate", "pass_at_1": "HumanEval pass@1"}
+AXES = {LATENCY: "time", "accept_rate": "accepted", "pass_at_1": "solved"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Drawn:
     svg: str
     changes: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """All changes whose new level begins with one run. environment: what else differs there, in words; changes:
+    (verdict, case, what changed)."""
+
+    at: Source
+    environment: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,8 @@ def page(history: History) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    changes = [
-        (verdict(series, change), series, _change_text(series, change), change) for series, change in history.changes
-    ]
     return environment.get_template("history.html.j2").render(
-        history=history, machines=_machines(history), changes=changes, short=_short, day=_day
+        history=history, machines=_machines(history), turns=_turns(history), short=_short, day=_day
     )
 
 
@@ -111,6 +120,27 @@ def _machines(history: History) -> list[Machine]:
     return found
 
 
+def _turns(history: History) -> list[Turn]:
+    """The changes by the run at which they begin, the most recent first."""
+    by_run: dict[Source, list[tuple[Series, Change]]] = {}
+    for series, change in history.changes:
+        by_run.setdefault(change.at, []).append((series, change))
+    return [
+        Turn(
+            at=at,
+            environment=tuple(
+                dict.fromkeys(
+                    f"{each.key}: {_short(each.base) or 'none'} to {_short(each.head) or 'none'}"
+                    for _, change in found
+                    for each in change.environment
+                )
+            ),
+            changes=tuple((verdict(one, change), one.case, _change_text(one, change)) for one, change in found),
+        )
+        for at, found in by_run.items()
+    ]
+
+
 def _drawn(series: Series, with_chart: bool) -> Drawn:
     return Drawn(
         title=TITLES[series.metric],
@@ -127,7 +157,7 @@ def _drawn(series: Series, with_chart: bool) -> Drawn:
 def _chart(series: Series) -> str:
     import altair as alt
 
-    from reports.charts.figure import FIRST, MUTED, THIRD, axis, draw, values
+    from reports.charts.figure import FIRST, THIRD, axis, draw, values
 
     factor, unit = _scale(series)
     rows = [
@@ -143,7 +173,7 @@ def _chart(series: Series) -> str:
     x = alt.X(
         "run:Q", axis=axis("run, oldest first", values=ticks, format="d"), scale=alt.Scale(zero=False, padding=12)
     )
-    y = alt.Y("value:Q", axis=axis(f"{TITLES[series.metric]} ({unit})"), scale=alt.Scale(zero=False))
+    y = alt.Y("value:Q", axis=axis(f"{AXES[series.metric]} ({unit})"), scale=alt.Scale(zero=False))
     base = alt.Chart(values(rows))
     layers: list[Any] = [
         base.mark_rule(color=FIRST, opacity=0.5).encode(
@@ -153,15 +183,9 @@ def _chart(series: Series) -> str:
         base.mark_point(color=FIRST, filled=True, size=30, opacity=1).encode(x=x, y=y),
     ]
     if series.changes:
-        marks = [
-            {"run": change.at.number - 0.5, "text": f"{change.after / change.before - 1:+.1%}" if change.before else ""}
-            for change in series.changes
-        ]
-        rule = alt.Chart(values(marks)).encode(x=alt.X("run:Q"))
-        layers += [
-            rule.mark_rule(color=THIRD, strokeDash=[4, 3], strokeWidth=1.5),
-            rule.mark_text(color=MUTED, align="left", dx=4, baseline="top", y=0).encode(text="text:N"),
-        ]
+        marks = [{"run": change.at.number - 0.5} for change in series.changes]
+        rule = alt.Chart(values(marks)).mark_rule(color=THIRD, strokeDash=[4, 3], strokeWidth=1.5)
+        layers.append(rule.encode(x=alt.X("run:Q")))
     return draw(alt.layer(*layers), height=170, label=_spoken(series))
 
 
@@ -197,8 +221,9 @@ def _scale(series: Series) -> tuple[float, str]:
     return (1000.0, "ms/token") if series.metric == LATENCY else (1.0, series.unit)
 
 
-def _short(commit: str) -> str:
-    return commit[:8]
+def _short(text: str) -> str:
+    """A commit or hash by its first characters; other text as it is."""
+    return text[:8] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
 
 
 def _day(source: Source) -> str:
