@@ -1,0 +1,137 @@
+"""How much a timing changed between measurements of the same prompts, with its error; numbers only.
+
+A change is the log of a product of ratios of totals: above 0 is slower. Rounds next to each other share their noise,
+so the error is worked out over runs of consecutive prompts as long as that correlation reaches. Must not know
+verdicts, thresholds or what noise two runs have between them (reports/between.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.run import CaseResult, Run, Sample
+
+Array = npt.NDArray[np.float64]
+Series = Mapping[int, tuple[float, float]]  # prompt -> (what is counted, per what), such as seconds and tokens
+
+CONFIRMING = "measured again to confirm a suspected regression"
+"""Note of a repeated measurement that the gate asked for."""
+TIMING_METRICS = ("latency_tok", "assisted_latency_tok", "speedup", "decode_latency_tok", "ttft_seconds")
+FEWEST_FOR_BLOCKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """log(head / base) of one timing, above 0 if slower. error: within the runs, over `units` (inf if unknown)."""
+
+    log: float
+    error: float
+    units: int
+
+
+def latency_name(case: CaseResult) -> str:
+    """The name under which a case's seconds per token go."""
+    return "latency_tok" if case.point.get("strategy") == "plain" else "assisted_latency_tok"
+
+
+def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> list[CaseResult]:
+    """All good measurements of a case in its run; those made to confirm a suspected regression are kept apart."""
+    return [
+        other
+        for other in run.cases
+        if other.id == case.id and other.status == "ok" and other.samples and (CONFIRMING in other.notes) == confirming
+    ]
+
+
+def timing_series(found: Sequence[CaseResult]) -> dict[str, dict[int, tuple[float, float]]]:
+    """Per timing metric the series of one case over its measurements, a repeated one with their mean."""
+    names = (latency_name(found[0]), "decode_latency_tok", "ttft_seconds") if found else ()
+    return {name: values for name in names if (values := series(found, name))}
+
+
+def series(measurements: Sequence[CaseResult], metric: str) -> dict[int, tuple[float, float]]:
+    """Per prompt the numerator and denominator of a timing metric, means over the measurements that have the prompt."""
+    found: dict[int, list[tuple[float, float]]] = {}
+    for case in measurements:
+        for sample in case.samples:
+            terms = _terms(sample, metric)
+            if terms is not None:
+                found.setdefault(sample.prompt, []).append(terms)
+    if len(measurements) == 1:
+        return {prompt: values[0] for prompt, values in found.items()}
+    return {
+        prompt: (sum(top for top, _ in values) / len(values), sum(bottom for _, bottom in values) / len(values))
+        for prompt, values in found.items()
+    }
+
+
+def level(measured: Series) -> float:
+    """log of the ratio of totals of one measurement."""
+    return math.log(sum(top for top, _ in measured.values()) / sum(bottom for _, bottom in measured.values()))
+
+
+def change(
+    base: Series, head: Series, *, base_control: Series | None = None, head_control: Series | None = None
+) -> Change:
+    """The change from base to head over the prompts that all have, less the controls' own change if they are given.
+
+    Raises ValueError without a prompt in common.
+    """
+    parts: list[tuple[Series, int]] = [(head, 1), (base, -1)]
+    if base_control is not None and head_control is not None:
+        parts += [(head_control, -1), (base_control, 1)]
+    prompts = [prompt for prompt in base if all(prompt in part for part, _ in parts)]
+    if not prompts:
+        raise ValueError("no prompt in common")
+    columns = np.array(
+        [[part[prompt][place] for prompt in prompts] for part, _ in parts for place in (0, 1)], dtype=np.float64
+    )
+    powers = np.array([sign * side for _, sign in parts for side in (1, -1)], dtype=np.float64)
+    return log_change(columns, powers)
+
+
+def log_change(columns: Array, powers: Array) -> Change:
+    """log prod(column total ** power) with its linearised error; columns are (terms, prompts), all positive."""
+    totals = columns.sum(axis=1)
+    log = float(powers @ np.log(totals))
+    influence = powers @ (columns / totals[:, None])  # adds up to zero
+    count = influence.size
+    if count == 1:
+        return Change(log, math.inf, 1)
+    length = correlation_length(influence)
+    units = influence if length == 1 else np.add.reduceat(influence, np.arange(count // length) * length)
+    error = math.sqrt(units.size / (units.size - 1) * float(units @ units))
+    return Change(log, error, int(units.size))
+
+
+def correlation_length(values: Array) -> int:
+    """How many consecutive rounds go together: (1 + r) / (1 - r) of the lag-one correlation r, rounded up.
+
+    1 where r is within what independent rounds show (2 / sqrt(n)), and at most a quarter of the rounds, so that at
+    least four units remain. Source: the integrated autocorrelation time of a first-order process.
+    """
+    count = values.size
+    if count < FEWEST_FOR_BLOCKS:
+        return 1
+    centred = values - values.mean()
+    spread = float(centred @ centred)
+    if spread == 0:
+        return 1
+    correlation = float(centred[1:] @ centred[:-1]) / spread
+    if correlation <= 2 / math.sqrt(count):
+        return 1
+    return min(math.ceil((1 + correlation) / (1 - correlation)), count // 4)
+
+
+def _terms(sample: Sample, metric: str) -> tuple[float, float] | None:
+    if metric == "ttft_seconds":
+        return None if sample.ttft_seconds is None else (sample.ttft_seconds, 1.0)
+    if metric == "decode_latency_tok":
+        later = sample.new_tokens - sample.first_tokens
+        return None if sample.ttft_seconds is None or later <= 0 else (sample.seconds - sample.ttft_seconds, later)
+    return (sample.seconds, float(sample.new_tokens))

@@ -1,0 +1,274 @@
+"""Did a change make it worse: the verdict on one or several runs of head against one or several of base. Pure.
+
+Exact metrics (reports/exactness.py) are compared wherever they are bound to agree, also when the clock is too noisy
+to judge. Timings (reports/timing.py) are judged only against the same hardware and versions; interleaved blocks may
+differ in versions, since that is what they ask about. A case that is missing, renamed, skipped, failed or not measured
+is a fault of its own kind, and a run without any measured case never passes. Renders nothing, exits nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from reports.calibration import Noise
+from reports.comparison import is_wrong
+from reports.exactness import (
+    ExactComparison,
+    Scope,
+    compare_bytes,
+    compare_counts,
+    compare_problems,
+    is_quantized,
+    scope,
+)
+from reports.matching import (
+    environment_differences,
+    hardware_key,
+    identity,
+    match,
+    refuse_other_workloads,
+    versions_key,
+)
+from reports.reference import is_reference
+from reports.run import CaseResult, Completion, Run, RunFileError
+from reports.thresholds import GateRules, fits
+from reports.timing import Measured, Sides, judge_timings, report_timings, timing_tests
+from reports.verdicts import Fault, FaultKind, Gate, Judgement, Verdict
+
+
+def gate(
+    base: Sequence[Run],
+    head: Sequence[Run],
+    rules: GateRules,
+    noise: Noise | None = None,
+    *,
+    interleaved: bool = False,
+    unfinished: bool = False,
+) -> Gate:
+    """Judge head against base, the same study in all runs.
+
+    Several base runs are a rolling base; several head runs repeat the same measurement. interleaved: base[i] and
+    head[i] were measured in one block. noise: the calibration of this machine. unfinished: head may still lack its end
+    line. Raises RunFileError for runs that cannot be compared: stopped early, other prompts, the same file.
+    """
+    _refuse(base, head, interleaved, unfinished)
+    matching = match(base[0], head[0])
+    faults = _absences(matching.gone, matching.renamed, head[0], rules)
+    notes = [f"new, without a baseline: {case.id}" for case in matching.new]
+    faults += [_fault(case, *found, rules) for case in matching.new if (found := _unmeasured(case, head[0]))]
+    judged: list[Sides] = []
+    for first, second in matching.pairs:
+        sides = Sides(tuple(_in_runs(first, base)), tuple(_in_runs(second, head)), interleaved)
+        found_faults, note = _faults(sides, len(base), len(head), rules)
+        faults += found_faults
+        notes += note
+        if not found_faults and not note:
+            judged.append(sides)
+    if not judged:
+        faults.append(Fault("", "nothing measured", "no case was measured on both sides; a gate needs at least one"))
+    reason = _why_not_timed(base, head, interleaved)
+    same_machine = all(_same_machine(base[0], run) for run in (*base, *head))
+    judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
+    tests = timing_tests(judged, rules, None if reason else _of_machine(noise, head[0], notes, bool(judged)))
+    timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
+    place = {sides.id: number for number, sides in enumerate(judged)}
+    judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])
+    if not reason:
+        notes += _raised(timings)
+    stale = [pattern for pattern in rules.allow_missing if not any(fits(one.case, pattern) for one in faults)]
+    notes += [f"--allow-missing {pattern!r} fits no missing case; drop it" for pattern in stale]
+    return Gate(
+        ", ".join(run.path.name for run in base),
+        ", ".join(run.path.name for run in head),
+        tuple(judgements),
+        tuple(faults),
+        tuple(notes),
+        reason,
+        rules.strict,
+    )
+
+
+def suspects(found: Gate) -> tuple[str, ...]:
+    """The ids of cases with a timing that regressed: what measuring again could confirm. Counts need no second look."""
+    return tuple(dict.fromkeys(one.case for one in found.regressions if not one.exact))
+
+
+def _refuse(base: Sequence[Run], head: Sequence[Run], interleaved: bool, unfinished: bool) -> None:
+    if not base or not head:
+        raise RunFileError("the gate needs at least one run of base and one of head")
+    if interleaved and (len(base) != len(head) or len(base) < 2):
+        raise RunFileError(f"{len(base)} runs of base, {len(head)} of head: interleaved blocks need as many of both")
+    for run in (*base, *head):
+        if not run.complete and not (unfinished and run in head):
+            raise RunFileError(f"{run.path}: no end line: the run was stopped; go on with it by --resume {run.path}")
+    files = [run.path.resolve() for run in (*base, *head)]
+    twice = next((path for path in files if files.count(path) > 1), None)
+    if twice is not None:
+        raise RunFileError(f"{twice}: given twice; a run compared with itself always passes")
+    for run in (*base[1:], *head):
+        refuse_other_workloads(base[0], run)
+
+
+def _in_runs(case: CaseResult, runs: Sequence[Run]) -> Iterable[Measured]:
+    """The case in each of the runs that has it; in the first, this very result."""
+    yield Measured(case, runs[0])
+    wanted = identity(case)
+    for run in runs[1:]:
+        found = [other for other in run.finished.values() if identity(other) == wanted]
+        yield from (Measured(other, run) for other in found[:1])
+
+
+def _absences(
+    gone: Sequence[CaseResult], renamed: Sequence[tuple[CaseResult, CaseResult]], head: Run, rules: GateRules
+) -> list[Fault]:
+    faults = [
+        Fault(case.id, "missing", f"not in {head.path.name}", rules.allows_missing(case.id))
+        for case in gone
+        if case.status != "skipped"
+    ]
+    return faults + [
+        Fault(case.id, "renamed", f"is now {other.id}; promote a run with the new name", rules.allows_missing(case.id))
+        for case, other in renamed
+    ]
+
+
+def _faults(sides: Sides, bases: int, heads: int, rules: GateRules) -> tuple[list[Fault], list[str]]:
+    """What keeps a matched case from being judged: faults, or a note where that is nobody's fault."""
+    base, head = sides.base[0], sides.head[0]
+    if base.case.status == head.case.status == "skipped":
+        return [], [f"skipped in both: {head.case.id}: {head.case.reason}"]
+    for one in sides.head:
+        if found := _unmeasured(one.case, one.run):
+            return [_fault(head.case, *found, rules)], []
+    if len(sides.head) < heads or len(sides.base) < bases:
+        absent = "head" if len(sides.head) < heads else "base"
+        fault = Fault(head.case.id, "missing", f"not in every run of {absent}", rules.allows_missing(head.case.id))
+        return [fault], []
+    if base.case.status == "skipped":
+        return [], [f"measured now, skipped in the base: {head.case.id}"]
+    for one in sides.base:
+        if found := _unmeasured(one.case, one.run):
+            reason = f"{found[0]} in {one.run.path.name} ({found[1]}); promote a run in which it was measured"
+            return [_fault(head.case, "no baseline", reason, rules)], []
+    return [], []
+
+
+def _unmeasured(case: CaseResult, run: Run) -> tuple[FaultKind, str] | None:
+    """Why a case has no usable measurement, or None if it has one."""
+    if case.status != "ok":
+        return case.status, case.reason or "no reason given"
+    if case.kind == "humaneval":
+        completions = _completions(run, case)
+        unjudged = sum(not one.status for one in completions)
+        if not completions or unjudged:
+            return "unmeasured", f"{unjudged} of {len(completions)} completions not judged"
+        return None
+    if not case.samples:
+        return "unmeasured", "zero samples"
+    for sample in case.samples:
+        if not (math.isfinite(sample.seconds) and sample.seconds > 0):
+            return "unmeasured", f"seconds of prompt {sample.prompt} is {sample.seconds}"
+        if sample.new_tokens < 1:
+            return "unmeasured", f"new_tokens of prompt {sample.prompt} is {sample.new_tokens}"
+    broken = [name for name, value in case.metrics.items() if not math.isfinite(value)]
+    if broken:
+        return "unmeasured", f"{broken[0]} is {case.metrics[broken[0]]}"
+    wanted = case.workload.get("num_samples")
+    if isinstance(wanted, int) and len(case.samples) != wanted:
+        return "unmeasured", f"{len(case.samples)} of {wanted} prompts"
+    return None
+
+
+def _fault(case: CaseResult, kind: FaultKind, reason: str, rules: GateRules) -> Fault:
+    return Fault(case.id, kind, reason, rules.allows_missing(case.id))
+
+
+def _exact(sides: Sides, *, same_machine: bool) -> list[Judgement]:
+    """The exact metrics of a case, of every run of head against the first of base."""
+    base = sides.base[0]
+    found: dict[str, Judgement] = {}
+    for head in sides.head:
+        for one, where in _comparisons(base, head, same_machine):
+            if one.metric not in found or found[one.metric].verdict in ("pass", "improved"):
+                found[one.metric] = _exact_judgement(sides.id, one, where)
+        if is_wrong(head.case) and not is_wrong(base.case):
+            first = dict(head.case.facts["losslessness"].get("first", {}))
+            told = f"prompt {first.get('prompt', '?')}, token {first.get('position', '?')} is not plain decoding's"
+            found["losslessness"] = Judgement(
+                sides.id, "losslessness", "regressed", True, "held", "wrong", detail=f"{told}, and no near tie"
+            )
+    return list(found.values())
+
+
+def _comparisons(base: Measured, head: Measured, same_machine: bool) -> list[tuple[ExactComparison, Scope]]:
+    where = scope(base.case, head.case, head.run, same_machine=same_machine)
+    if head.case.kind == "humaneval":
+        pairs = compare_problems(_completions(base.run, base.case), _completions(head.run, head.case))
+        return [(one, where) for one in pairs]
+    sizes = Scope(True) if not is_quantized(head.case) else where
+    return [
+        *((one, where) for one in compare_counts(base.case, head.case)),
+        *((one, sizes) for one in compare_bytes(base.case, head.case)),
+    ]
+
+
+def _exact_judgement(case: str, one: ExactComparison, where: Scope) -> Judgement:
+    verdict: Verdict = "pass" if one.equal else "improved" if one.better else "regressed"
+    detail = one.first
+    if not where.gated:
+        verdict = "not gated"
+        detail = f"{where.reason}; {one.first}" if one.first else where.reason
+    return Judgement(case, one.metric, verdict, True, one.base, one.head, detail=detail)
+
+
+def _completions(run: Run, case: CaseResult) -> list[Completion]:
+    return [one for one in run.completions if one.case == case.id]
+
+
+def _same_machine(base: Run, head: Run) -> bool:
+    return hardware_key(base) == hardware_key(head) and versions_key(base) == versions_key(head)
+
+
+def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) -> str:
+    """Why timings of these runs cannot be told apart from their machines, or "" if they can."""
+    for run in (*base, *head):
+        if is_reference(run):
+            return f"{run.path.name} was published elsewhere, not measured here"
+        if hardware_key(run) != hardware_key(base[0]):
+            return f"other hardware: {hardware_key(base[0])} -> {hardware_key(run)}"
+        if not interleaved and versions_key(run) != versions_key(base[0]):
+            differing = [
+                f"{one.key} {one.base or 'absent'} -> {one.head or 'absent'}"
+                for one in environment_differences(base[0], run)
+                if f"{one.key}={one.base}" in versions_key(base[0]) or f"{one.key}={one.head}" in versions_key(run)
+            ]
+            return f"other versions: {', '.join(differing)}; `reports ab` compares versions on one machine"
+    return ""
+
+
+def _of_machine(noise: Noise | None, head: Run, notes: list[str], wanted: bool) -> Noise | None:
+    """The calibration if it is of this machine and study; notes say why it is not used."""
+    study = str(dict(head.header.get("study") or {}).get("name", ""))
+    if noise is None:
+        if wanted:
+            notes.append("no calibration of this machine: its noise is assumed to be wide; run `make calibrate`")
+        return None
+    if noise.hardware != hardware_key(head) or noise.study != study:
+        told = f"{noise.study} on {noise.hardware}, not of {study} on {hardware_key(head)}"
+        notes.append(f"the calibration is of {told}: not used; run `make calibrate`")
+        return None
+    return noise
+
+
+def _raised(timings: Sequence[Judgement]) -> list[str]:
+    """Which thresholds lie below the noise floor: said once per metric, with the range over the cases."""
+    notes = []
+    for metric in dict.fromkeys(one.metric for one in timings):
+        raised = [one for one in timings if one.metric == metric and one.raised]
+        if raised:
+            floors = sorted(100 * (one.floor or 0.0) for one in raised)
+            told = f"{floors[0]:.1f}%" if len(raised) == 1 else f"{floors[0]:.1f}% to {floors[-1]:.1f}%"
+            limits = "/".join(f"{limit:g}%" for limit in sorted({100 * (one.threshold or 0.0) for one in raised}))
+            notes.append(f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} cases")
+    return notes

@@ -1,0 +1,152 @@
+"""What the gate lets pass: thresholds per metric, overrides per case, the error rate; read, checked, layered.
+
+Defaults, then `[tool.decodebench.gate]` of pyproject.toml, then `[gate]` of the study as the run file tells it, then
+the command line; the later wins. Knows no runs and no statistics.
+
+    [tool.decodebench.gate]
+    alpha = 0.005                              # chance of any false "regressed" over all tests of one gate
+    thresholds = { latency_tok = 0.03 }        # relative; naming a metric gates it, false leaves it out
+    [[tool.decodebench.gate.override]]
+    case = "*,compile/*"                       # pattern of case ids; the last that fits wins
+    thresholds = { latency_tok = 0.10, speedup = false }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from reports.evidence import TIMING_METRICS
+from reports.run import RunFileError
+
+# Well below the 5% that people ask about: of changes as large as the threshold only half are measured above it.
+DEFAULT_THRESHOLDS = {"latency_tok": 0.03, "assisted_latency_tok": 0.03, "speedup": 0.03}
+ALPHA = 0.005
+_REMEDY = f"choose from {', '.join(TIMING_METRICS)}; exact metrics have no threshold"
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other thresholds for the cases whose id fits `case`; None: the metric is not gated there."""
+
+    case: str
+    thresholds: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """thresholds: metric -> smallest relative change for the worse that counts. allow_missing: patterns of case ids."""
+
+    thresholds: Mapping[str, float | None] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
+    overrides: tuple[Override, ...] = ()
+    alpha: float = ALPHA
+    strict: bool = False
+    allow_missing: tuple[str, ...] = ()
+
+    def threshold(self, metric: str, case: str) -> float | None:
+        """The threshold of a metric in a case, or None where it is not gated."""
+        found = self.thresholds.get(metric)
+        for override in self.overrides:
+            if metric in override.thresholds and fits(case, override.case):
+                found = override.thresholds[metric]
+        return found
+
+    def allows_missing(self, case: str) -> bool:
+        return any(fits(case, pattern) for pattern in self.allow_missing)
+
+
+def fits(case: str, pattern: str) -> bool:
+    """Whether a case id fits a pattern with `*` and `?`, upper and lower case told apart."""
+    return fnmatchcase(case, pattern)
+
+
+def read_rules(pyproject: Path, study: Mapping[str, Any] | None = None, options: Sequence[str] = ()) -> GateRules:
+    """The rules from pyproject.toml (may be absent), the study's `gate` table and METRIC=REL options, in this order.
+
+    Raises RunFileError with one line that names the file, the key and what is allowed.
+    """
+    rules = GateRules()
+    if pyproject.is_file():
+        try:
+            raw = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise RunFileError(f"{pyproject}: not valid TOML ({error}); correct the file") from None
+        rules = _overlaid(rules, raw.get("tool", {}).get("decodebench", {}).get("gate", {}), f"{pyproject}: [gate]")
+    if study:
+        rules = _overlaid(rules, study.get("gate") or {}, f"study {study.get('name', '')}: [gate]")
+    given = dict(_option(text) for text in options)
+    if given:  # what is asked for on the command line holds for every case
+        kept = tuple(
+            replace(one, thresholds={name: limit for name, limit in one.thresholds.items() if name not in given})
+            for one in rules.overrides
+        )
+        rules = replace(rules, thresholds={**rules.thresholds, **given}, overrides=kept)
+    return rules
+
+
+def _overlaid(rules: GateRules, raw: Any, source: str) -> GateRules:
+    _refuse_unknown(raw, ("alpha", "thresholds", "override", "strict", "allow_missing"), source)
+    alpha = raw.get("alpha", rules.alpha)
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.2:
+        raise RunFileError(f"{source} alpha is {alpha!r}; expected a share above 0 and at most 0.2")
+    strict = raw.get("strict", rules.strict)
+    if not isinstance(strict, bool):
+        raise RunFileError(f"{source} strict is {strict!r}; expected true or false")
+    patterns = raw.get("allow_missing", [])
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+        raise RunFileError(f"{source} allow_missing is {patterns!r}; expected a list of patterns of case ids")
+    overrides = raw.get("override", [])
+    if not isinstance(overrides, list):
+        raise RunFileError(f"{source} override must be a list of tables [[override]]")
+    return replace(
+        rules,
+        alpha=float(alpha),
+        strict=strict,
+        thresholds={**rules.thresholds, **_thresholds(raw.get("thresholds", {}), source)},
+        overrides=(*rules.overrides, *(_override(each, source) for each in overrides)),
+        allow_missing=(*rules.allow_missing, *patterns),
+    )
+
+
+def _override(raw: Any, source: str) -> Override:
+    _refuse_unknown(raw, ("case", "thresholds"), f"{source} override")
+    if not isinstance(raw.get("case"), str):
+        raise RunFileError(f"{source} override: case is {raw.get('case')!r}; expected a pattern of case ids")
+    return Override(raw["case"], _thresholds(raw.get("thresholds", {}), f"{source} override {raw['case']!r}"))
+
+
+def _thresholds(raw: Any, source: str) -> dict[str, float | None]:
+    if not isinstance(raw, Mapping):
+        raise RunFileError(f"{source} thresholds must be a table")
+    return {name: _threshold(name, value, f"{source} thresholds") for name, value in raw.items()}
+
+
+def _threshold(metric: str, value: Any, source: str) -> float | None:
+    if metric not in TIMING_METRICS:
+        raise RunFileError(f"{source} {metric!r}: unknown timing metric; {_REMEDY}")
+    if value is False:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
+        raise RunFileError(f"{source} {metric} is {value!r}; expected a relative change such as 0.05, or false")
+    return float(value)
+
+
+def _option(text: str) -> tuple[str, float | None]:
+    metric, _, value = text.partition("=")
+    try:
+        number: Any = False if value == "false" else float(value)
+    except ValueError:
+        raise RunFileError(f"--threshold {text!r}: expected METRIC=REL such as latency_tok=0.05") from None
+    return metric, _threshold(metric, number, "--threshold")
+
+
+def _refuse_unknown(raw: Any, known: Sequence[str], source: str) -> None:
+    if not isinstance(raw, Mapping):
+        raise RunFileError(f"{source} must be a table")
+    for key in raw:
+        if key not in known:
+            raise RunFileError(f"{source} unknown key {key!r}; allowed are {', '.join(known)}")
