@@ -15,6 +15,8 @@ from reports.run import CaseResult, Run
 GIB = 2**30
 USUAL = ("t=none", "d=none", "greedy", "dynamic")
 """Parts of a case id that go without saying in a short name."""
+LOSSLESS = ("output equal", "output equal but for near ties")
+CACHES = ("none", "static", "quantized", "offloaded")
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,8 @@ def losslessness(case: CaseResult) -> str:
     verdict = found.get("verdict", "")
     if not keeps_answers(case):
         return "quantized: answers may change"
-    if verdict == "equal":
-        return "output equal"
-    if verdict == "near_ties":
-        return "output equal but for near ties"
+    if verdict in ("equal", "near_ties"):
+        return LOSSLESS[verdict == "near_ties"]
     if verdict == "not comparable":
         return f"{found.get('diverged', 0)} of {found.get('compared', 0)} outputs differ: {found.get('reason', '')}"
     return "output not compared"
@@ -93,8 +93,11 @@ def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
             names[each] = each
             continue
         strategy, *point = found[2]
-        said = [strategy, *(part for part in point if part not in passed_over)]
-        around = [part for group in (*found[1:2], *found[:1], *found[3:]) for part in group if part not in passed_over]
+        said = [strategy, *(part for part in point if part not in passed_over and part not in CACHES)]
+        caches = [part for part in point if part in CACHES]
+        around = [
+            part for group in (caches, found[1], found[0], *found[3:]) for part in group if part not in passed_over
+        ]
         names[each] = ", ".join([" ".join(map(_spoken, said)), *map(_spoken, around)])
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     return {each: each if name in twice else name for each, name in names.items()}

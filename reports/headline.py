@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports import humaneval
-from reports.cases import losslessness, of_full_length, seconds_per_token
+from reports.cases import LOSSLESS, losslessness, of_full_length, seconds_per_token
 from reports.comparison import Drift, baseline_measurements, best, drifts, speedup
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -35,7 +35,8 @@ class Headline:
 
     case: the setting, or the baseline. rivals: how many measured settings it was picked from, which makes its estimate
     a little too good. faster_unproven: the fastest setting, where its interval contains 1 and it was passed over for
-    that. unchecked: nothing was compared by outputs. drifts: of the baselines; empty if none was measured again.
+    that. lossless_instead: where the setting's own output is not shown to be plain decoding's, the fastest one that is
+    shown both faster and lossless. drifts: of the baselines; empty if none was measured again.
     """
 
     decision: Decision
@@ -45,6 +46,7 @@ class Headline:
     lossless: str
     rivals: int
     faster_unproven: CaseResult | None
+    lossless_instead: CaseResult | None
     drifts: tuple[Drift, ...]
     solved: Solved | None
 
@@ -92,9 +94,20 @@ def _headline(
         lossless=plain or ("" if case is None else losslessness(case)),
         rivals=len(cases),
         faster_unproven=passed_over,
+        lossless_instead=None if case is None or decision == "plain" else _lossless_instead(case, cases, run),
         drifts=tuple(drifts(run)),
         solved=None if case is None else _solved(case, run),
     )
+
+
+def _lossless_instead(case: CaseResult, cases: list[CaseResult], run: Run) -> CaseResult | None:
+    if losslessness(case) in LOSSLESS:
+        return None
+    for other in cases:
+        found = speedup(other, run) if losslessness(other) in LOSSLESS else None
+        if found is not None and found.interval.low > 1:
+            return other
+    return None
 
 
 def _is_baseline(case: CaseResult, run: Run) -> bool:
@@ -115,7 +128,7 @@ def _solved(case: CaseResult, run: Run) -> Solved | None:
     if not fit:
         return None
     chosen = min(fit, key=lambda other: other.point.get("strategy") != case.point.get("strategy"))
-    paired, p_value = humaneval.comparisons(run).get(chosen.id, (None, None))
+    paired, p_value = (humaneval.comparisons(run) if run.completions else {}).get(chosen.id, (None, None))
     return Solved(
         case=chosen.id,
         solved=round(chosen.metrics["solved"]),

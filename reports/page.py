@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reports.cases import GIB, is_measured, losslessness, memory_of, seconds_per_token, short_names
+from reports.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
 from reports.charts import figures
 from reports.charts.figure import Figure, Missing
 from reports.comparison import best, speedup
@@ -167,14 +167,19 @@ def verdict(found: Headline, run: Run) -> str:
 
 
 def _caveats(found: Headline, run: Run) -> Iterator[str]:
-    if found.stable is False:
-        yield "The machine was not steady while this was measured; measure again before relying on small differences."
     if found.faster_unproven is not None:
         passed = speedup(found.faster_unproven, run)
         if passed is not None:
             yield (
                 f"{_names(run)[found.faster_unproven.id]} was measured faster, but its interval contains 1: "
                 f"{interval_text(passed.interval)}."
+            )
+    if found.lossless_instead is not None:
+        instead = speedup(found.lossless_instead, run)
+        if instead is not None:
+            yield (
+                f"Fastest that is shown to keep plain decoding's output: {_names(run)[found.lossless_instead.id]}, "
+                f"{interval_text(instead.interval)}."
             )
     if found.decision == "deploy" and found.rivals > 2:
         yield f"Picked as the fastest of {found.rivals} measured settings, so its figure is a little too good."
@@ -202,8 +207,7 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
 
 def _answers(found: Headline) -> Fact:
     tones: dict[str, tuple[str, Tone]] = {
-        "output equal": ("lossless", "good"),
-        "output equal but for near ties": ("lossless", "good"),
+        **dict.fromkeys(LOSSLESS, ("lossless", "good")),
         "is the reference itself": ("the reference", "plain"),
     }
     value, tone = tones.get(found.lossless, ("not shown to be lossless", "warn"))

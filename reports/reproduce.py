@@ -52,10 +52,12 @@ def _options(argv: Sequence[str]) -> list[str]:
             skip = False
         elif each in _WITH_VALUE:
             skip = True
-        elif each.startswith("-") and not each.startswith("--"):
-            continue
-        elif each.rstrip("/") == "perf_tests" or "perf_tests/test_" in each:
-            continue
-        else:
+        elif not _chooses(each):
             kept.append(each)
     return kept
+
+
+def _chooses(argument: str) -> bool:
+    """Whether it names tests, or is a short option such as -x or -q."""
+    short = argument.startswith("-") and not argument.startswith("--")
+    return short or argument.rstrip("/") == "perf_tests" or "perf_tests/test_" in argument

@@ -17,8 +17,8 @@ CHARTS: tuple[Callable[[Run], Figure | Missing], ...] = (
     pareto.pareto,
     time_split.time_split,
     acceptance.acceptance,
-    lengths.lengths,
     telemetry.telemetry,
+    lengths.lengths,
     solved.solved,
 )
 

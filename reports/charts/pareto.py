@@ -132,7 +132,8 @@ def _named(place: Place, names: Mapping[str, str]) -> str:
 def _draw(found: Sequence[Place], best: Sequence[Place], label: str) -> str:
     scale = alt.Scale(zero=False, nice=True, padding=8)
     x = alt.X("memory:Q", scale=scale, axis=axis("memory (GiB)", tickCount=5))
-    y = alt.Y("speed:Q", scale=alt.Scale(zero=True, nice=True, padding=8), axis=axis("speed (tokens/s)", tickCount=5))
+    top = 1.12 * max(place.speed for place in found)
+    y = alt.Y("speed:Q", scale=alt.Scale(domain=[0, top]), axis=axis("speed (tokens/s)", tickCount=5))
     numbers = [
         {"memory": place.memory / GIB, "speed": place.speed, "number": str(n)} for n, place in enumerate(best, 1)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 
@@ -32,7 +33,7 @@ def solving(run: Run) -> list[Solving]:
     """The finished HumanEval cases in their order."""
     cases = [case for case in run.finished.values() if case.kind == "humaneval" and case.status == "ok"]
     names = short_names(cases)
-    compared = humaneval.comparisons(run)
+    compared = humaneval.comparisons(run) if run.completions else {}
     found = []
     for case in cases:
         problems = round(case.metrics.get("problems", 0))
@@ -60,16 +61,22 @@ def solved(run: Run) -> Figure | Missing:
     keys = [Key("solved", "bar", FIRST)]
     if differences:
         keys += [Key("difference, with 95% interval", "circle", SECOND), Key("no difference", "dotted", MUTED)]
-    rows = humaneval.humaneval_rows(run)
     return Figure(
         KEY,
         TITLE,
         finding,
         tuple(panels),
         tuple(keys),
-        Table(humaneval.columns(run), tuple(row.cells for row in rows)),
+        _table(found, run),
         how=humaneval.LEGEND if differences else "",
     )
+
+
+def _table(found: Sequence[Solving], run: Run) -> Table:
+    """The table of HumanEval as in the terminal; of cases published without completions, their shares."""
+    if run.completions:
+        return Table(humaneval.columns(run), tuple(row.cells for row in humaneval.humaneval_rows(run)))
+    return Table(("case", "solved (%)"), tuple((one.name, f"{one.solved:.1f}") for one in found))
 
 
 def _difference(one: Solving) -> str:
@@ -85,11 +92,11 @@ def _draw_totals(found: Sequence[Solving], label: str) -> str:
     y = _rows([one.name for one in found])
     x = alt.X("solved:Q", scale=alt.Scale(domain=[0, 100]), axis=axis("problems solved (%)", tickCount=5))
     rows = [
-        {"case": one.name, "solved": one.solved, "zero": 0, "text": f"{one.name}  {one.solved:.1f}%"} for one in found
+        {"case": one.name, "solved": one.solved, "zero": 0, "text": f"{one.name}: {one.solved:.1f}%"} for one in found
     ]
     base = alt.Chart(values(rows))
     bars = base.mark_bar(height=10, yOffset=8, color=FIRST).encode(x=x, y=y)
-    texts = base.mark_text(align="left", dy=-7, color=INK).encode(
+    texts = base.mark_text(align="left", dx=3, dy=-7, color=INK).encode(
         x=alt.X("zero:Q", scale=alt.Scale(domain=[0, 100])), y=y, text="text:N"
     )
     return draw(alt.layer(bars, texts), height=ROW * len(found) + 46, label=label)
@@ -97,12 +104,13 @@ def _draw_totals(found: Sequence[Solving], label: str) -> str:
 
 def _draw_differences(found: Sequence[Solving], label: str) -> str:
     y = _rows([one.name for one in found])
-    rows = []
+    rows: list[dict[str, Any]] = []
+    reach = 5.0
     for one in found:
         assert one.paired is not None
         at = one.paired.difference
         rows.append({"case": one.name, "points": 100 * at.estimate, "low": 100 * at.low, "high": 100 * at.high})
-    reach = max(5.0, *(max(abs(float(row["low"])), abs(float(row["high"]))) for row in rows)) * 1.05
+        reach = max(reach, 105 * abs(at.low), 105 * abs(at.high))
     scale = alt.Scale(domain=[-reach, reach], nice=True)
     x = alt.X("points:Q", scale=scale, axis=axis("difference (percentage points)", tickCount=5))
     base = alt.Chart(values(rows))
@@ -111,7 +119,7 @@ def _draw_differences(found: Sequence[Solving], label: str) -> str:
         base.mark_rule(color=SECOND, strokeWidth=2, yOffset=8).encode(y=y, x=alt.X("low:Q", scale=scale), x2="high:Q"),
         base.mark_point(color=SECOND, filled=True, size=60, opacity=1, yOffset=8).encode(y=y, x=x),
         alt.Chart(values([{"case": one.name, "points": -reach} for one in found]))
-        .mark_text(align="left", dy=-7, color=INK)
+        .mark_text(align="left", dx=3, dy=-7, color=INK)
         .encode(y=y, x=x, text="case:N"),
     ]
     return draw(alt.layer(*layers), height=ROW * len(found) + 46, label=label)

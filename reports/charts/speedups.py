@@ -45,10 +45,10 @@ def settings(run: Run) -> list[Setting]:
     """The settings that draft a number of tokens, most k first, then the fastest."""
     by_setting: dict[str, list[Measured]] = {}
     for case in run.finished.values():
-        k = case.point.get("assist_toks")
+        k = int(case.point.get("assist_toks") or 0)
         found = speedup(case, run, same_engine=True) if is_measured(case) and case.samples and k else None
         if found is not None:
-            by_setting.setdefault(_without_k(case), []).append(Measured(case, int(k), found.interval))
+            by_setting.setdefault(_without_k(case), []).append(Measured(case, k, found.interval))
     predicted = {curve.setting: curve for curve in curves(run)}
     names = short_names(case for case in run.finished.values() if case.kind == "decode")
     found_settings = [

@@ -173,13 +173,15 @@ def _draw(kept: Sequence[Split], parts: Sequence[tuple[str, str]], label: str) -
         .mark_bar(height=9, yOffset=8)
         .encode(y=y, x=x, x2="right:Q", color=alt.Color("part:N", scale=colours))
     )
-    labels = alt.Chart(values([{"case": one.name, "left": 0, "text": f"{one.name}  {one.total:.1f}"} for one in kept]))
-    layers = [bars, labels.mark_text(align="left", dy=-6, fontSize=11, color=INK).encode(y=y, x=x, text="text:N")]
+    labels = alt.Chart(
+        values([{"case": one.name, "left": 0, "text": f"{one.name}: {one.total:.1f} ms"} for one in kept])
+    )
+    layers = [bars, labels.mark_text(align="left", dx=3, dy=-6, fontSize=11, color=INK).encode(y=y, x=x, text="text:N")]
     limits = [{"case": one.name, "left": one.limit} for one in kept if one.limit]
     if limits:
         layers.append(
             alt.Chart(values(limits))
-            .mark_tick(color=INK, thickness=2.5, height=15, yOffset=8, orient="vertical")
+            .mark_tick(color=INK, opacity=1, thickness=2.5, height=15, yOffset=8, orient="vertical")
             .encode(y=y, x=x)
         )
     layers.insert(0, alt.Chart(values([{"left": 0}])).mark_rule(color=AXIS).encode(x=x))
