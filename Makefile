@@ -34,6 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 readme: $(INSTALLED)
+	$(RUN) -m fixtures.rules
 	$(RUN) -m reports.readme
 
 clean:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
 from fixtures.models.pairs import PAIRS, find_pair
-from fixtures.rules import CACHE_RULES, CACHES, STRATEGIES, why_impossible
+from fixtures.rules import CACHE_RULES, CACHES, STRATEGIES, renewed, why_impossible
 from fixtures.study import DecodingPoint, EngineKey
 
 ENGINE = EngineKey("synthetic-tiny")
@@ -85,3 +86,12 @@ def test_what_can_run_is_allowed(engine: EngineKey, point: DecodingPoint) -> Non
 def test_every_registered_pair_can_decode_plainly() -> None:
     for pair in PAIRS.values():
         assert why_impossible(EngineKey(pair.name), DecodingPoint(), pair) is None
+
+
+def test_the_readme_shows_the_table_that_validation_uses() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert renewed(text) == text, "run `make readme`"
+    [early] = [line for line in text.splitlines() if line.startswith("| early_exit |")]
+    assert [cell.strip() for cell in early.split("|")[2:-1]] == ["no (1)", "yes", "no (2)", "no (3)", "no (3)"]
+    for rules in CACHE_RULES.values():
+        assert all(reason in text for reason in rules.values() if reason)
