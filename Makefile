@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.installed
 STUDY ?= embedded
 
-.PHONY: bench test lint overhead humaneval readme clean
+.PHONY: bench test lint overhead calibrate humaneval readme clean
 
 bench: $(INSTALLED)
 	$(RUN) -m pytest perf_tests --study $(STUDY)
@@ -17,10 +17,17 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/actionlint
 
 overhead: $(INSTALLED)
 	$(RUN) -m fixtures.decoding.overhead
 	$(RUN) -m fixtures.decoding.overhead --telemetry
+
+# The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather.
+calibrate: STUDY = smoke
+calibrate: PAIRS ?= 12
+calibrate: $(INSTALLED)
+	$(RUN) -m reports calibrate --study $(STUDY) --pairs $(PAIRS)
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval

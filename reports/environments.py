@@ -6,6 +6,7 @@ end of the `with`, also when that ends by Ctrl-C. Imports neither torch nor fixt
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -40,7 +41,7 @@ if len(sys.argv) > 1:
         for name in names:
             modules.setdefault(plain(name), []).append(module)
     for name in sys.argv[1:]:
-        public = sorted(module for module in modules.get(name, []) if not module.startswith("_"))
+        public = sorted(one for one in modules.get(name, []) if one.isidentifier() and not one.startswith("_"))
         named = [module for module in public if plain(module) == name]
         for module in (named or public)[:1]:
             file = importlib.import_module(module).__file__
@@ -166,7 +167,6 @@ def _layered(spec: Spec, place: Path, root: Path) -> Environment:
     site = next(iter(place.glob("lib/python*/site-packages")))
     below = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     (site / "below.pth").write_text("".join(f"import site; site.addsitedir({entry!r})\n" for entry in below))
-    before = _probe(spec, python)
     command = [
         sys.executable,
         "-m",
@@ -184,10 +184,11 @@ def _layered(spec: Spec, place: Path, root: Path) -> Environment:
         raise RunFileError(f"--{spec.side} {spec.text!r}: pip: {_error_line(done.stderr)}")
     after = _probe(spec, python, *(_name(requirement) for requirement in spec.requirements))
     _check_installed(spec, after)
+    here = _versions_here()
     changed = tuple(
-        f"{name} {version} (here {before['versions'].get(name, 'absent')})"
+        f"{name} {version} (here {here.get(name, 'absent')})"
         for name, version in sorted(after["versions"].items())
-        if before["versions"].get(name) != version
+        if here.get(name) != version
     )
     return Environment(spec, root, python, changed)
 
@@ -200,6 +201,15 @@ def _probe(spec: Spec, python: Path, *names: str) -> dict[str, Any]:
             f"--{spec.side} {spec.text!r}: cannot be imported together with this environment: {_last_line(done.stderr)}"
         )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _versions_here() -> dict[str, str]:
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        found.setdefault(canonicalize_name(one.metadata["Name"] or ""), one.version)  # the first is what is imported
     return found
 
 

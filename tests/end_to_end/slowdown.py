@@ -1,0 +1,45 @@
+"""A pytest plugin for runs of perf_tests: makes generation slower by a known share, inside the clock.
+
+Every timed generation is followed by a sleep of SLOWDOWN times what it took, before the clock is stopped, so that the
+product's own code stays untouched and the true change is known. Environment: SLOWDOWN, the share (0.05: 5% slower);
+SLOWDOWN_FILES, how the name of the run file must begin (default `head-`), so that of two interleaved sides only one is
+slowed. Load it with `-p slowdown` and tests/end_to_end on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    share = float(os.environ["SLOWDOWN"])
+    results = Path(session.config.getoption("--results") or "").name
+    if results.startswith(os.environ.get("SLOWDOWN_FILES", "head-")):
+        slow_down(share)
+
+
+def slow_down(share: float) -> None:
+    """Have every TimedDecoder made from now on sleep `share` times what its generation took."""
+    from fixtures.decoding.measurement import TimedDecoder
+
+    original = TimedDecoder.__init__
+
+    def wrapped(self: TimedDecoder, *arguments: Any, **settings: Any) -> None:
+        original(self, *arguments, **settings)
+        generate, clock = self._generate, self._clock
+
+        def slower(*inputs: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            output = generate(*inputs, **options)
+            clock.synchronize()
+            time.sleep(share * (time.perf_counter() - began))
+            return output
+
+        self._generate = slower
+
+    TimedDecoder.__init__ = wrapped
