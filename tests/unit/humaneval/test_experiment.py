@@ -1,6 +1,9 @@
 """HumanEval as a case: when it runs, what it is called, what it journals, and that nothing is generated twice."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,8 @@ from fixtures.humaneval.experiment import Attempt, solve_problems
 from fixtures.study import StudyError
 from reports import humaneval
 from reports.run import RunWriter, read_run
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def study_of(path, **given):
@@ -198,3 +203,30 @@ def test_the_command_line_solves_real_problems_and_resumes(run_bench, run_report
     again = run_bench(*options, "--resume", path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert sum('"kind":"completion"' in line for line in path.read_text().splitlines()) == 2
+
+
+NO_NAMESPACES = "; ".join(f"echo 0 > /proc/sys/user/max_{kind}_namespaces" for kind in ("user", "pid", "mnt", "net"))
+
+
+def test_a_kernel_without_namespaces_refuses_the_run_unless_told_otherwise(tiny_study, tmp_path):
+    """The run itself starts in a user namespace that forbids all further ones, as some containers do."""
+    outer = ["unshare", "--user", "--map-root-user", "sh", "-c", f'{NO_NAMESPACES} && exec "$@"', "sh"]
+    if subprocess.run([*outer, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("forbidding namespaces needs a kernel that allows one to begin with")
+
+    def solve(name, *options):
+        asked = ("-m", "humaneval", "--study", tiny_study, "--humaneval-limit", 1, "--humaneval-tokens", 8)
+        command = [sys.executable, "-m", "pytest", "perf_tests", "-p", "no:cacheprovider", *asked, *options]
+        path = tmp_path / name
+        line = [*outer, *map(str, command), "--results", str(path)]
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False), path
+
+    refused, path = solve("refused.jsonl")
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR, refused.stdout + refused.stderr
+    assert "--allow-unsandboxed" in refused.stderr
+    assert not path.exists(), "nothing was begun"
+    allowed, path = solve("allowed.jsonl", "--allow-unsandboxed")
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    assert "WITHOUT A SANDBOX" in allowed.stdout
+    (case,) = read_run(path).cases
+    assert case.facts["isolation"] == "none"
