@@ -16,12 +16,12 @@ from typing import Literal
 from reports.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
 from reports.charts import figures
 from reports.charts.figure import Figure, Missing
-from reports.comparison import best, speedup
+from reports.comparison import speedup
 from reports.headline import Headline, headline
 from reports.humaneval import points
 from reports.reproduce import case_command, case_settings, run_command
 from reports.run import CaseResult, Run, RunFileError
-from reports.tables import interval_text, legend, notes, title
+from reports.tables import interval_text, notes, title
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 LOUD = ("UNSTABLE", "incomplete")
@@ -50,15 +50,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One case of the table. cells follow `NUMBERS`; command: empty where the run does not tell its own."""
+    """One case of the table. cells follow `NUMBERS`; outcome: what is known of its output, or why there is none;
+    command: empty where the run does not tell its own."""
 
     id: str
     name: str
-    status: str
     ok: bool
     best: bool
     cells: tuple[Cell, ...]
-    output: str
+    outcome: str
     command: str
     settings: str
 
@@ -75,6 +75,7 @@ class Section:
     facts: tuple[Fact, ...]
     figures: tuple[Figure | Missing, ...]
     rows: tuple[CaseRow, ...]
+    deploys: bool
     legend: str
     loud: tuple[str, ...]
     notes: tuple[str, ...]
@@ -105,7 +106,7 @@ def page(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = _with_code
+    environment.filters |= {"code": _with_code, "breakable": _breakable}
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
@@ -128,6 +129,13 @@ def _with_code(text: str) -> str:
     return found
 
 
+def _breakable(text: str) -> str:
+    """The text escaped, with a place to break the line after every slash and comma."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(text)).replace("/", "/<wbr>").replace(",", ",<wbr>"))
+
+
 def section(run: Run, anchor: str) -> Section:
     """What the page says of one run."""
     found = headline(run)
@@ -141,7 +149,8 @@ def section(run: Run, anchor: str) -> Section:
         facts=tuple(_facts(found, run)),
         figures=tuple(figures(run)),
         rows=tuple(case_rows(run)),
-        legend=legend(run).removesuffix(" * fastest that keeps the baseline's answers."),
+        deploys=found.decision == "deploy",
+        legend=_legend(run),
         loud=tuple(note for note in [*told, *run.warnings] if note.startswith(LOUD) or note in run.warnings),
         notes=tuple(note for note in told if not note.startswith(LOUD) and note not in run.warnings),
         environment=tuple(_environment(run)),
@@ -211,7 +220,8 @@ def _answers(found: Headline) -> Fact:
         "is the reference itself": ("the reference", "plain"),
     }
     value, tone = tones.get(found.lossless, ("not shown to be lossless", "warn"))
-    return Fact("Answers", value, found.lossless, tone)
+    reason = "" if found.case is None else dict(found.case.facts.get("losslessness") or {}).get("reason", "")
+    return Fact("Answers", value, f"{found.lossless}: {reason}" if reason else found.lossless, tone)
 
 
 def _machine(found: Headline) -> Fact:
@@ -269,21 +279,36 @@ def case_rows(run: Run) -> list[CaseRow]:
     cases = [case for case in run.finished.values() if case.kind == "decode"]
     measured = sorted(filter(is_measured, cases), key=lambda case: seconds_per_token(case) or 0.0)
     names = _names(run)
-    chosen = headline(run).case or best(measured)
+    chosen = headline(run).case
     return [
         CaseRow(
             id=case.id,
             name=names[case.id],
-            status=case.status if not case.reason else f"{case.status}: {case.reason}",
             ok=is_measured(case),
             best=case is chosen,
             cells=tuple(number(case, run) if is_measured(case) else Cell("") for _, number in NUMBERS),
-            output=losslessness(case) if is_measured(case) else "",
+            outcome=_outcome(case),
             command=case_command(case, run),
             settings=case_settings(case),
         )
         for case in [*measured, *(case for case in cases if case not in measured)]
     ]
+
+
+def _legend(run: Run) -> str:
+    workload = run.header.get("study", {}).get("workload", {})
+    return (
+        f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
+        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated, unless the case says "
+        "otherwise. Speedup: against plain decoding with a dynamic cache, unquantized and uncompiled, on the same "
+        "prompts. Memory: the peak allocated on the GPU, or else weights, and cache where known."
+    )
+
+
+def _outcome(case: CaseResult) -> str:
+    if is_measured(case):
+        return losslessness(case)
+    return f"{case.status}: {case.reason}" if case.reason else case.status
 
 
 def _names(run: Run) -> dict[str, str]:
@@ -294,7 +319,7 @@ def _environment(run: Run) -> Iterator[tuple[str, str]]:
     header = run.header
     environment, study = header.get("environment", {}), header.get("study", {})
     for name, value in environment.get("hardware", {}).items():
-        yield name.replace("_", " "), str(value)
+        yield name.replace("_gib", " (GiB)").replace("_", " "), str(value)
     for dtype, limit in header.get("limit", {}).items():
         rate = limit.get("copy_bytes_per_second")
         if rate:

@@ -116,8 +116,9 @@ def _seconds(interval: Interval) -> str:
 def _draw(
     found: Mapping[str, Sequence[Length]], looks: Mapping[str, tuple[str, Shape, tuple[int, ...]]], label: str
 ) -> str:
+    ticks = [0, *sorted({one.tokens for each in found.values() for one in each})]
     x = alt.X(
-        "tokens:Q", scale=alt.Scale(domainMin=0, nice=True), axis=axis("length (tokens generated)", tickMinStep=1)
+        "tokens:Q", scale=alt.Scale(domainMin=0, nice=False), axis=axis("length (tokens generated)", values=ticks)
     )
     scale = alt.Scale(domainMin=0, nice=True)
     y = alt.Y("seconds:Q", scale=scale, axis=axis("time of a generation (s)", tickCount=5))
