@@ -21,7 +21,9 @@ from reports.run import CaseResult, Outline, Run, RunFileError, Sample, parse_li
 Column = npt.NDArray[np.float64]
 
 _DEFAULTS: dict[str, Any] = {
-    item.name: item.default for item in dataclasses.fields(Sample) if item.default is not dataclasses.MISSING
+    item.name: math.nan if item.default is None else item.default
+    for item in dataclasses.fields(Sample)
+    if item.default is not dataclasses.MISSING
 }
 
 
@@ -39,17 +41,21 @@ class Samples:
             prompts = np.array(sorted(last), dtype=np.int64)
         self.prompts = prompts
         self._rows = rows
+        self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def column(self, name: str) -> Column:
-        """One figure of every sample, NaN where it was not measured."""
-        default = _DEFAULTS.get(name, dataclasses.MISSING)
-        if default is dataclasses.MISSING:
-            return np.array([row[name] for row in self._rows], dtype=np.float64)
-        missing = math.nan if default is None else default
-        return np.array([row.get(name, missing) for row in self._rows], dtype=np.float64)
+        """One figure of every sample, NaN where it was not measured. Kept: do not write into it."""
+        if name not in self._columns:
+            default = _DEFAULTS.get(name, dataclasses.MISSING)
+            if default is dataclasses.MISSING:
+                values = [row[name] for row in self._rows]
+            else:
+                values = [row.get(name, default) for row in self._rows]
+            self._columns[name] = np.array(values, dtype=np.float64)
+        return self._columns[name]
 
     def hashes(self) -> list[str]:
         """The hash of every output."""
