@@ -13,6 +13,8 @@ COMMANDS = (
     "show",
     "merge",
     "compare",
+    "gate",
+    "promote",
     "claims",
     "advise",
     "page",

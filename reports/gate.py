@@ -267,8 +267,14 @@ def _raised(timings: Sequence[Judgement]) -> list[str]:
     for metric in dict.fromkeys(one.metric for one in timings):
         raised = [one for one in timings if one.metric == metric and one.raised]
         if raised:
-            floors = sorted(100 * (one.floor or 0.0) for one in raised)
-            told = f"{floors[0]:.1f}%" if len(raised) == 1 else f"{floors[0]:.1f}% to {floors[-1]:.1f}%"
+            floors = [f"{100 * (one.floor or 0.0):.1f}%" for one in raised]
+            told = " to ".join(dict.fromkeys((min(floors, key=_number), max(floors, key=_number))))
             limits = "/".join(f"{limit:g}%" for limit in sorted({100 * (one.threshold or 0.0) for one in raised}))
-            notes.append(f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} cases")
+            notes.append(
+                f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} of the cases"
+            )
     return notes
+
+
+def _number(percent: str) -> float:
+    return float(percent.rstrip("%"))

@@ -26,6 +26,7 @@ from reports.run import RunFileError
 # Well below the 5% that people ask about: of changes as large as the threshold only half are measured above it.
 DEFAULT_THRESHOLDS = {"latency_tok": 0.03, "assisted_latency_tok": 0.03, "speedup": 0.03}
 ALPHA = 0.005
+PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 _REMEDY = f"choose from {', '.join(TIMING_METRICS)}; exact metrics have no threshold"
 
 

@@ -72,7 +72,6 @@ class TimingTest:
     log: float
     error: float
     degrees: float
-    measured_noise: bool
     singles: tuple[float, ...] = ()
 
 
@@ -154,11 +153,9 @@ def _test(
     again: Sequence[_Timing],
     between: Between,
 ) -> TimingTest:
-    measured = between.measured
     if sides.interleaved:
         changes = [base.to(head) for base, head in zip(bases, heads, strict=True)]
         log, error, degrees = _of_blocks([each.log for each in changes], between)
-        measured = measured or len(changes) >= OWN_SPREAD_BLOCKS
         singles: tuple[float, ...] = ()
     else:
         each_head = [[base.to(head) for base in bases] for head in (*heads, *again)]
@@ -169,7 +166,7 @@ def _test(
         error, degrees = _of_runs(within, units, len(bases), len(heads), between)
     sign = -1.0 if metric == "speedup" else 1.0
     old, new = (math.exp(sign * float(np.median([math.log(each.value) for each in side]))) for side in (bases, heads))
-    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, measured, singles)
+    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, singles)
 
 
 def _of_blocks(logs: Sequence[float], between: Between) -> tuple[float, float, float]:
@@ -203,14 +200,14 @@ def _judge(test: TimingTest, count: int, alpha: float, worse: float, better: flo
         verdict = "improved"
     elif test.log + _t(PASS_CONFIDENCE, test.degrees) * test.error < limit:
         verdict = "pass"
-    notes = [] if test.measured_noise else ["noise between runs assumed, not calibrated"]
+    detail = ""
     if verdict == "regressed" and len(test.singles) > 1:
         told = " and ".join(f"{100 * math.expm1(single):+.1f}%" for single in test.singles)
         if min(test.singles) <= limit:
             verdict = "inconclusive"
-            notes.insert(0, f"not confirmed when measured again: {told}")
+            detail = f"not confirmed when measured again: {told}"
         else:
-            notes.insert(0, f"confirmed when measured again: {told}")
+            detail = f"confirmed when measured again: {told}"
     return Judgement(
         test.case,
         test.metric,
@@ -221,7 +218,7 @@ def _judge(test: TimingTest, count: int, alpha: float, worse: float, better: flo
         test.threshold,
         floor,
         worse,
-        "; ".join(notes),
+        detail,
     )
 
 

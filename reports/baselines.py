@@ -1,0 +1,140 @@
+"""The baselines that changes are gated against: where they are, which one belongs to a run, and how one is promoted.
+
+reports/baselines/<study>/<hardware key>.jsonl is the present one; reports/baselines/<study>/<hardware key>/ keeps the
+last few, in order, for a rolling base: their median does not move with one odd run, and slow creep does not hide in
+small steps. Knows run files and asks the gate; renders nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports.calibration import Noise
+from reports.gate import gate
+from reports.matching import hardware_key, versions_key
+from reports.run import Run, RunFileError, read_run
+from reports.thresholds import GateRules
+from reports.verdicts import Gate
+
+FOLDER = Path(__file__).resolve().parent / "baselines"
+KEPT = 10
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Where the baseline is, the verdict against the one before it (None: it is the first, or of another workload).
+
+    refused: why the run was not made the baseline, because it got worse; empty if it was.
+    """
+
+    path: Path
+    verdict: Gate | None
+    refused: str = ""
+
+
+def baseline_path(run: Run, folder: Path = FOLDER) -> Path:
+    """Where the baseline of this run's study and hardware is kept."""
+    study = str(dict(run.header.get("study") or {}).get("name", ""))
+    if not re.fullmatch(r"[\w.+-]+", study) or study.startswith("."):
+        raise RunFileError(f"{run.path}: study name {study!r} names no folder; give the study a plain name")
+    return folder / study / f"{hardware_key(run)}.jsonl"
+
+
+def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
+    """The runs to gate `head` against: a run file, or the baseline of head's study and hardware in a folder or `auto`.
+
+    rolling: the last so many of its history, of head's versions only. Raises RunFileError with the remedy.
+    """
+    if rolling < 1:
+        raise RunFileError(f"--rolling {rolling}: at least 1 baseline is needed")
+    given = FOLDER if base == AUTO else Path(base)
+    if base != AUTO and not given.is_dir():
+        if rolling > 1:
+            raise RunFileError(f"--rolling {rolling}: {base} is one run; give {AUTO} or a folder of baselines")
+        return [read_run(given)]
+    path = baseline_path(head, given)
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such baseline; write it with `python -m reports promote {head.path}`")
+    if rolling == 1:
+        return [read_run(path)]
+    earlier = [read_run(each) for each in history(path)[-rolling:]] or [read_run(path)]
+    alike = [run for run in earlier if versions_key(run) == versions_key(head)]
+    return alike or [read_run(path)]
+
+
+def history(path: Path) -> list[Path]:
+    """The baselines kept beside the present one, oldest first; the present one is the last of them."""
+    return sorted(path.with_suffix("").glob("*.jsonl"))
+
+
+def promote(
+    run: Run, rules: GateRules, noise: Noise | None = None, *, accept: str = "", folder: Path = FOLDER, keep: int = KEPT
+) -> Promotion:
+    """Make a run the baseline of its study and hardware, if it is complete, measured, and did not regress.
+
+    accept: why a known change, or another workload, is taken; it is written into the baseline's header. Raises
+    RunFileError where the run cannot be a baseline: stopped early, a case failed, nothing measured, another workload.
+    """
+    if not run.complete:
+        raise RunFileError(f"{run.path}: no end line: the run was stopped; go on with it by --resume {run.path}")
+    failed = next((case for case in run.finished.values() if case.status not in ("ok", "skipped")), None)
+    if failed is not None:
+        raise RunFileError(
+            f"{run.path}: {failed.id} {failed.status}: a baseline that failed gates nothing; measure again"
+        )
+    path = baseline_path(run, folder)
+    found: Gate | None = None
+    if not path.is_file():
+        if first := _alone(run, rules):
+            raise RunFileError(f"{run.path}: {first}; measure again")
+    else:
+        try:
+            found = gate([read_run(path)], [run], rules, noise)
+        except RunFileError as error:
+            if not accept:
+                raise RunFileError(f"{error}; to replace it knowingly, give --accept REASON") from None
+        if found is not None and found.verdict in ("regressed", "faulty") and not accept:
+            named = [*(one.case for one in found.regressions), *(one.case for one in found.failures)]
+            return Promotion(path, found, f"{found.verdict} against {path.name}: {', '.join(dict.fromkeys(named))}")
+    _write(run, path, {"from": run.path.name, **({"accepted": accept} if accept else {})}, keep)
+    return Promotion(path, found)
+
+
+def _alone(run: Run, rules: GateRules) -> str:
+    """Why a first baseline is none: the same checks as of a later head, made against itself."""
+    twin = Run(Path(f"{run.path}.itself"), run.header, run.cases, True, completions=run.completions)
+    found = gate([twin], [run], rules)
+    return f"{found.failures[0].case}: {found.failures[0].reason}" if found.failures else ""
+
+
+def _write(run: Run, path: Path, promoted: Mapping[str, Any], keep: int) -> None:
+    """Copy the run file, its header extended, as the present baseline and into its history."""
+    try:
+        lines = run.path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise RunFileError(f"{run.path}: cannot be read: {error.strerror}") from None
+    for number, line in enumerate(lines):
+        parsed = json.loads(line) if line.strip() else {}
+        if parsed.get("kind") == "run":
+            lines[number] = json.dumps({**parsed, "promoted": promoted}, separators=(",", ":")).encode() + b"\n"
+            break
+    content = b"".join(lines)
+    kept = history(path)
+    number = int(kept[-1].stem) + 1 if kept and kept[-1].stem.isdigit() else 1
+    for target in (path.with_suffix("") / f"{number:05d}.jsonl", path):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(target.name + ".partial")
+            partial.write_bytes(content)
+            os.replace(partial, target)
+        except OSError as error:
+            raise RunFileError(f"{target}: cannot be written ({error.strerror}); name a folder by --baseline") from None
+    for old in history(path)[:-keep]:
+        old.unlink()

@@ -1,0 +1,166 @@
+"""The gate's verdict for people: in the terminal, and in Markdown for a step summary or a pull request.
+
+Both are views of the same Gate; what is computed is in reports/gate.py. For machines: reports/gate_formats.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports.tables import WIDTH_OF_FILES
+from reports.verdicts import Gate, Judgement
+
+SHOWN = ("regressed", "inconclusive", "improved")
+COLUMNS = ("case", "metric", "verdict", "base", "head", "change [98%]", "threshold", "p", "")
+STYLES = {"regressed": "bold red", "inconclusive": "yellow", "improved": "green", "pass": "", "not gated": "dim"}
+MOST_LINES = 20
+MOST_ROWS = 60  # of one table in Markdown, since a comment has a largest size
+_MEANING = {
+    "pass": "PASS: nothing got worse",
+    "regressed": "REGRESSED",
+    "faulty": "FAULTY: cases of head could not be judged",
+    "inconclusive": "INCONCLUSIVE: the noise is too large to tell",
+}
+
+
+def headline(found: Gate) -> str:
+    """The verdict in one line: what it is, and how many of what."""
+    counts = Counter(one.verdict for one in found.judgements)
+    told = [
+        f"{counts[name]} {name}"
+        for name in ("regressed", "inconclusive", "improved", "pass", "not gated")
+        if counts[name]
+    ]
+    if found.failures:
+        told.append(f"{len(found.failures)} cases not measured")
+    meaning = _MEANING[found.verdict]
+    if found.verdict == "inconclusive" and not counts["inconclusive"]:
+        meaning = "INCONCLUSIVE: nothing could be gated"
+    if found.verdict == "pass" and found.timing_reason:
+        meaning = "PASS: the counts hold; timings were not gated"
+    return f"{meaning} ({', '.join(told) or 'no metric'})"
+
+
+def remarks(found: Gate) -> list[str]:
+    """What the reader must know besides the table: faults, why timings are not gated, notes, what it means."""
+    lines = []
+    for fault in found.faults:
+        named = f"{fault.case}: " if fault.case else ""
+        lines.append(f"{'allowed' if fault.allowed else 'FAULT'}: {fault.kind}: {named}{fault.reason}")
+    if found.timing_reason:
+        lines.append(f"timings are reported, not gated: {found.timing_reason}")
+    ungated = Counter(one.detail.partition(";")[0] for one in found.of("not gated") if one.exact)
+    lines += [f"counts reported, not gated: {number} of {reason}" for reason, number in ungated.items()]
+    lines += found.notes
+    if found.verdict == "inconclusive":
+        lines.append(
+            "neither a regression nor its absence is shown: calibrate this machine, measure more prompts, or compare "
+            "both states by turns with `python -m reports ab`" + (" (strict: this fails)" if found.strict else "")
+        )
+    return lines
+
+
+def rows(found: Gate, verdicts: Sequence[str] = SHOWN) -> list[tuple[Judgement, tuple[str, ...]]]:
+    """The judgements of these verdicts, regressions first, each with its cells under COLUMNS."""
+    chosen = [one for verdict in verdicts for one in found.judgements if one.verdict == verdict]
+    return [(one, _cells(one)) for one in chosen]
+
+
+def print_gate(found: Gate, file: Any = None) -> None:
+    """Print verdict, table of all that did not simply pass, and remarks; file: None for standard output."""
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=WIDTH_OF_FILES)
+    shown = rows(found)
+    if shown:
+        table = Table(title=f"{found.head} against {found.base}", title_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, overflow="fold", min_width=30 if name == "case" else None)
+        for one, cells in shown[:MOST_LINES]:
+            table.add_row(*(Text(cell) for cell in cells), style=STYLES[one.verdict])
+        console.print(table)
+        if len(shown) > MOST_LINES:
+            console.print(f"and {len(shown) - MOST_LINES} more, all in --format markdown", markup=False)
+    for line in remarks(found):
+        console.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
+    style = {"pass": "bold green", "inconclusive": "bold yellow"}.get(found.verdict, "bold red")
+    console.print(f"gate: {headline(found)}", markup=False, style=style)
+
+
+def markdown(found: Gate) -> str:
+    """The verdict in Markdown: what failed in the open, the rest folded away."""
+    lines = [f"### Gate: {_escaped(headline(found))}", "", f"`{found.head}` against `{found.base}`", ""]
+    regressed = rows(found, ("regressed",))
+    if regressed:
+        lines += [*_table(regressed), ""]
+    lines += [f"- {_escaped(line)}" for line in remarks(found)[:MOST_ROWS]]
+    for summary, verdicts in (
+        ("inconclusive", ("inconclusive",)),
+        ("improved", ("improved",)),
+        ("passed or not gated", ("pass", "not gated")),
+    ):
+        folded = rows(found, verdicts)
+        if folded:
+            lines += ["", f"<details><summary>{len(folded)} {summary}</summary>", "", *_table(folded), "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def change_text(one: Judgement) -> str:
+    """`+6.1% [+4.0%, +8.3%]`: how much slower head is than base; empty for exact metrics."""
+    if one.ratio is None:
+        return ""
+    estimate, low, high = (_percent(value) for value in (one.ratio.estimate, one.ratio.low, one.ratio.high))
+    return f"{estimate} [{low}, {high}]"
+
+
+def threshold_text(one: Judgement) -> str:
+    """The threshold that held: `3%`, `3% -> 7.2% (noise)` where the noise floor is above it, `exact`."""
+    if one.exact:
+        return "exact"
+    if one.threshold is None:
+        return ""
+    limit = f"{100 * one.threshold:g}%"
+    return f"{limit} -> {_share(one.floor)} (noise)" if one.raised else limit
+
+
+def _cells(one: Judgement) -> tuple[str, ...]:
+    p_value = "" if one.p_value is None else "<0.0001" if one.p_value < 1e-4 else f"{one.p_value:.2g}"
+    return (
+        one.case,
+        one.metric,
+        one.verdict,
+        one.base,
+        one.head,
+        change_text(one),
+        threshold_text(one),
+        p_value,
+        one.detail,
+    )
+
+
+def _table(shown: Sequence[tuple[Judgement, tuple[str, ...]]]) -> list[str]:
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + ":---|" * len(COLUMNS)]
+    for _, cells in shown[:MOST_ROWS]:
+        lines.append("| " + " | ".join([f"`{cells[0]}`", *map(_escaped, cells[1:])]) + " |")
+    if len(shown) > MOST_ROWS:
+        lines += ["", f"and {len(shown) - MOST_ROWS} more"]
+    return lines
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _percent(ratio: float) -> str:
+    change = 100 * (ratio - 1)
+    return ">+999%" if change > 999 else f"{change:+.1f}%"
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else ">999%" if value > 9.99 else f"{100 * value:.1f}%"
