@@ -403,3 +403,46 @@ def test_power_at_no_effect_is_the_level() -> None:
     assert st.chi_square_power(0.0, 100, 3, alpha=0.01) == pytest.approx(0.01)
     with pytest.raises(ValueError, match="alpha"):
         st.chi_square_power(0.1, 100, 3, alpha=0.0)
+
+
+def test_ratio_of_totals_agrees_with_speedup_and_takes_single_zeros() -> None:
+    base_s, base_t, head_s, head_t = np.random.default_rng(31).uniform(1, 2, (4, 12))
+    speedup = st.paired_ratio(base_s, base_t, head_s, head_t)
+    ratio = st.paired_ratio_of_totals(head_s, head_t, base_s, base_t)
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((speedup.estimate, speedup.low, speedup.high))
+    zeros = st.paired_ratio_of_totals([0, 2, 4], [5, 5, 5], [3, 0, 6], [5, 5, 5])
+    assert zeros.estimate == pytest.approx(9 / 6)
+    with pytest.raises(ValueError, match="head_tops add up to zero"):
+        st.paired_ratio_of_totals([1, 2], [1, 1], [0, 0], [1, 1])
+
+
+def test_acceptance_ratio_covers_95_percent() -> None:
+    """Prompts differ in how well they are drafted; both cases meet the same ones."""
+    random = np.random.default_rng(32)
+    drafted, hits = np.full(20, 100), 0
+    for _ in range(600):
+        chances = random.uniform(0.3, 0.7, 20)
+        base, head = random.binomial(100, chances), random.binomial(100, 1.2 * chances)
+        found = st.paired_ratio_of_totals(base, drafted, head, drafted, resamples=200)
+        hits += found.low <= 1.2 <= found.high
+    assert hits / 600 == pytest.approx(0.95, abs=0.02)
+
+
+def test_ratio_p_agrees_with_the_interval_and_with_students_t() -> None:
+    base, head = np.random.default_rng(33).lognormal(0, 0.1, (2, 15))
+    ones = np.ones(15)
+    interval = st.paired_ratio(base, ones, head, ones)
+    for edge in (interval.low, interval.high):
+        assert st.ratio_p(interval, 15, null=edge) == pytest.approx(0.05)
+    error = math.log(interval.high / interval.estimate) / stats.t.ppf(0.975, 14)
+    expected = 2 * stats.t.sf(abs(math.log(interval.estimate / 1.1)) / error, 14)
+    assert st.ratio_p(interval, 15, null=1.1) == pytest.approx(expected)
+
+
+def test_ratio_p_without_a_known_spread_is_one_and_without_spread_is_certain() -> None:
+    assert st.ratio_p(st.paired_ratio([2], [1], [1], [1]), 1) == 1.0
+    certain = st.paired_ratio([2, 2], [1, 1], [1, 1], [1, 1])
+    assert st.ratio_p(certain, 2) == 0.0
+    assert st.ratio_p(certain, 2, null=2.0) == 1.0
+    with pytest.raises(ValueError, match="null must be positive"):
+        st.ratio_p(certain, 2, null=0.0)
