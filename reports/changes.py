@@ -16,7 +16,7 @@ import numpy as np
 from reports import humaneval
 from reports.comparison import Drift
 from reports.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
-from reports.journal import Column, Journal, Samples
+from reports.journal import Column, Journal, Samples, unusable
 from reports.matching import (
     Difference,
     decided_by,
@@ -236,10 +236,13 @@ def _case_change(
         try:
             change = _change(metric, one, other, first, second)
         except (ValueError, KeyError, TypeError) as error:
-            raise head.unusable(other, error) from None
+            raise unusable(other, error, base.run, head.run) from None
         if change is not None:
             changes.append(change)
-    outputs = _outputs(first, second) if len(common) and _same_output_wanted(one, other) else None
+    try:
+        outputs = _outputs(first, second) if len(common) and _same_output_wanted(one, other) else None
+    except (KeyError, TypeError) as error:
+        raise unusable(other, error, base.run, head.run) from None
     solved = _solved(one, other, base.run, head.run) if one.kind == "humaneval" else None
     return CaseChange(one.id, other.id, len(common), union, tuple(changes), outputs, solved, values)
 

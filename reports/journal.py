@@ -26,6 +26,8 @@ _DEFAULTS: dict[str, Any] = {
     if item.default is not dataclasses.MISSING
 }
 
+_NEEDED = ("seconds", "new_tokens", "target_forwards")
+
 
 class Samples:
     """The samples of one case, one array per figure that is asked for; prompts: their numbers, in ascending order.
@@ -98,15 +100,21 @@ class Journal:
             return Samples([])
         self._file.seek(self._offsets[id(case)])
         try:
-            return Samples(parse_line(self._file.readline()).get("samples", ()))
+            samples = Samples(parse_line(self._file.readline()).get("samples", ()))
+            for name in _NEEDED:
+                if not np.isfinite(samples.column(name)).all():
+                    raise ValueError(f"{name} is not finite")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise self.unusable(case, error) from None
+            raise unusable(case, error, self.run) from None
+        return samples
 
-    def unusable(self, case: CaseResult, error: Exception) -> RunFileError:
-        """What to raise where the samples of a case turn out not to be samples."""
-        return RunFileError(
-            f"{self.run.path}: {case.id}: its samples cannot be used ({type(error).__name__}: {error}); measure again"
-        )
+
+def unusable(case: CaseResult, error: Exception, *runs: Run) -> RunFileError:
+    """What to raise where the samples of a case turn out not to be samples, in one of these runs."""
+    where = " or ".join(dict.fromkeys(str(run.path) for run in runs))
+    return RunFileError(
+        f"{where}: {case.id}: its samples cannot be used ({type(error).__name__}: {error}); measure again"
+    )
 
 
 def open_journal(path: Path | str) -> Journal:

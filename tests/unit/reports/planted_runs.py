@@ -68,11 +68,9 @@ def case(name: str, samples: list[Sample], **changes: Any) -> CaseResult:
 def write_large(path: Path, cases: int, samples: int, seed: int) -> None:
     """A run file of many cases, alternately plain and assisted, with random times; written line by line."""
     random = np.random.default_rng(seed)
+    hashes = [sha256(f"{i}".encode()).hexdigest() for i in range(samples)]
     plain_rest, assisted_rest = (
-        [
-            f'"new_tokens":24,"target_forwards":{forwards},"output_sha256":"{sha256(bytes([i % 256])).hexdigest()}"{more}'
-            for i in range(samples)
-        ]
+        [f'"new_tokens":24,"target_forwards":{forwards},"output_sha256":"{each}"{more}' for each in hashes]
         for forwards, more in ((24, ""), (12, ',"drafted":36,"accepted":12,"rejected":20,"rollbacks":10'))
     )
     with path.open("w", encoding="utf-8") as file:
