@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 from fixtures.options import OPTIONS
+from reports.__main__ import COMMANDS
 from reports.readme import README, renewed
 from reports.run import RunFileError
 
@@ -30,9 +33,22 @@ def test_text_outside_of_blocks_is_left_alone() -> None:
 
 def test_every_option_that_the_readme_names_exists() -> None:
     known = {f"--{option.name}" for option in OPTIONS}
-    others = {"--collect-only", "--benchmark-json", "--format", "--k", "--help"}
+    others = {"--collect-only", "--benchmark-json", "--k", "--help", *_options_of_reports()}
     named = set(re.findall(r"--[a-z][a-z0-9-]+", README.read_text(encoding="utf-8")))
     assert named - others <= known
+
+
+def _options_of_reports() -> set[str]:
+    """The long options of every command of `python -m reports`."""
+    commands = argparse.ArgumentParser().add_subparsers()
+    for name in COMMANDS:
+        importlib.import_module(f"reports.commands.{name}").register(commands)
+    return {
+        option
+        for command in commands.choices.values()
+        for action in command._actions
+        for option in action.option_strings
+    }
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:
