@@ -122,7 +122,8 @@ def _batches(measurements: Sequence[CaseResult]) -> np.ndarray[Any, np.dtype[np.
     for case in measurements:
         for sampler, name in (("nvml", "utilization_percent"), ("cpu", "process_utilization_percent")):
             if sampler in case.telemetry:
-                readings = case.telemetry[sampler].get("series", {}).get(name, {}).get("values", ())
+                series = (case.telemetry[sampler] or {}).get("series") or {}
+                readings = (series.get(name) or {}).get("values", ())
                 if readings:
                     parts = np.array_split(np.asarray(readings, dtype=np.float64), min(BATCHES, len(readings)))
                     means += [float(part.mean()) for part in parts]
