@@ -33,7 +33,7 @@ from reports.matching import (
 from reports.reference import is_reference
 from reports.run import CaseResult, Completion, Run, RunFileError
 from reports.thresholds import GateRules, fits
-from reports.timing import Measured, Sides, judge_timings, report_timings, timing_tests
+from reports.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
 from reports.verdicts import Fault, FaultKind, Gate, Judgement, Verdict
 
 
@@ -70,7 +70,8 @@ def gate(
     reason = _why_not_timed(base, head, interleaved)
     same_machine = all(_same_machine(base[0], run) for run in (*base, *head))
     judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
-    tests = timing_tests(judged, rules, None if reason else _of_machine(noise, head[0], notes, bool(judged)))
+    own = interleaved and len(base) >= OWN_SPREAD_BLOCKS
+    tests = timing_tests(judged, rules, None if reason else _of_machine(noise, head[0], notes, needed=bool(judged) and not own))
     timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
     place = {sides.id: number for number, sides in enumerate(judged)}
     judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])
@@ -247,11 +248,11 @@ def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) 
     return ""
 
 
-def _of_machine(noise: Noise | None, head: Run, notes: list[str], wanted: bool) -> Noise | None:
+def _of_machine(noise: Noise | None, head: Run, notes: list[str], *, needed: bool) -> Noise | None:
     """The calibration if it is of this machine and study; notes say why it is not used."""
     study = str(dict(head.header.get("study") or {}).get("name", ""))
     if noise is None:
-        if wanted:
+        if needed:
             notes.append("no calibration of this machine: its noise is assumed to be wide; run `make calibrate`")
         return None
     if noise.hardware != hardware_key(head) or noise.study != study:
