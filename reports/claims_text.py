@@ -136,7 +136,7 @@ def cell(finding: Finding) -> list[str]:
         holding = sum(one.holds for one in finding.comparisons)
         lines.append(f"{holding} of {count} comparisons hold" if count > 1 else "1 comparison")
     if finding.missing and finding.verdict == "not enough evidence":
-        shown = ", ".join(finding.missing[:3])
+        shown = "; ".join(finding.missing[:3])
         lines.append(f"missing: {shown}{f' and {len(finding.missing) - 3} more' if len(finding.missing) > 3 else ''}")
     return lines
 
