@@ -1,0 +1,181 @@
+"""The Python lines of an advice are run as they stand against a tiny real pair; only the models' ids are replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from planted_runs import case
+from transformers import GenerationMixin
+
+from fixtures.models import synthetic
+from fixtures.models.quantization import quantization_of
+from reports.run import Run
+from reports.transformers_lines import transformers_lines, weights_of
+
+PAIR = {"name": "p", "source": "hub", "target": "owner/target@abc123", "draft": "owner/draft", "tokenizers": "same"}
+PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
+ASSISTED = PLAIN | {
+    "strategy": "assisted",
+    "assist_toks": 3,
+    "confidence_threshold": 0.2,
+    "assist_schedule": "heuristic",
+}
+ENGINE = {"pair": "p", "target_quant": "none", "draft_quant": "none", "dtype": "bf16", "compile": False}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny target and its draft, saved as `from_pretrained` loads them."""
+    folder = tmp_path_factory.mktemp("pair")
+    shapes = synthetic.SHAPES
+    pair = synthetic.build_pair(shapes["tiny"], shapes["tiny-draft"], 0.8)
+    synthetic.save(pair.target, folder / "target")
+    synthetic.save(pair.draft, folder / "draft")
+    return folder / "target", folder / "draft"
+
+
+@pytest.fixture
+def lines_of(planted: Callable[..., Run]) -> Callable[..., list[str]]:
+    """`lines_of(point, engine={...})`: the lines of a case of the pair p in a run on a processor."""
+
+    def make(point: dict[str, Any], pair: dict[str, Any] = PAIR, **engine: Any) -> list[str]:
+        one = case("p/case", [], point=point, engine=ENGINE | engine)
+        study = {"name": "s", "pairs": [pair], "workload": {"gen_toks": 10}}
+        return transformers_lines(one, planted(one, study=study))
+
+    return make
+
+
+@pytest.fixture
+def execute(checkpoints: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, Any]]:
+    """Run lines with the ids replaced by folders; returns their names, and what transformers made of the settings:
+    `config`, the resolved generation config, and `drafter`, the candidate generator, if there was one."""
+
+    def run(lines: list[str], draft: Path | None = None) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        resolve, candidates = GenerationMixin._prepare_generation_config, GenerationMixin._get_candidate_generator
+
+        def resolving(self: Any, *arguments: Any, **more: Any) -> Any:
+            found = resolve(self, *arguments, **more)
+            seen.setdefault("config", found[0])
+            return found
+
+        def drafting(self: Any, *arguments: Any, **more: Any) -> Any:
+            seen["drafter"] = candidates(self, *arguments, **more)
+            return seen["drafter"]
+
+        monkeypatch.setattr(GenerationMixin, "_prepare_generation_config", resolving)
+        monkeypatch.setattr(GenerationMixin, "_get_candidate_generator", drafting)
+        text = "\n".join(lines)
+        for name, folder in (("TARGET", checkpoints[0]), ("DRAFT", draft or checkpoints[1])):
+            text = re.sub(rf"^{name} = .*$", f"{name} = {str(folder)!r}", text, flags=re.MULTILINE)
+        text = text.replace(', revision="abc123"', "")
+        names: dict[str, Any] = {}
+        exec(compile(text, "advice", "exec"), names)
+        return names | seen
+
+    return run
+
+
+def test_plain_decoding(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(PLAIN, dtype="fp32"))
+    assert found["model"].dtype == torch.float32
+    assert found["output"].shape[1] - found["inputs"]["input_ids"].shape[1] == 10
+    assert not found["config"].do_sample
+    assert found["config"].cache_implementation is None
+    assert found["config"].use_cache
+    assert "drafter" not in found
+
+
+def test_the_drafts_settings_arrive_where_transformers_reads_them(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(ASSISTED))
+    drafter = found["drafter"]
+    assert type(drafter).__name__ == "AssistedCandidateGenerator"
+    assert drafter.assistant_model is found["assistant"]
+    assert found["model"].dtype == found["assistant"].dtype == torch.bfloat16
+    settings = found["assistant"].generation_config
+    assert settings.num_assistant_tokens_schedule == drafter.assistant_generation_config.num_assistant_tokens_schedule
+    assert settings.num_assistant_tokens_schedule == "heuristic"
+    assert drafter.assistant_generation_config.assistant_confidence_threshold == 0.2
+
+
+def test_the_number_of_drafted_tokens_is_what_was_measured(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(ASSISTED | {"assist_schedule": "constant", "assist_toks": 4, "confidence_threshold": 0.0}))
+    assert found["drafter"].num_assistant_tokens == 4
+    assert found["drafter"].assistant_generation_config.assistant_confidence_threshold == 0.0
+
+
+def test_prompt_lookup(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(PLAIN | {"strategy": "prompt_lookup", "assist_toks": 6, "lookup_ngram": 3}))
+    assert type(found["drafter"]).__name__ == "PromptLookupCandidateGenerator"
+    assert (found["drafter"].num_output_tokens, found["drafter"].max_matching_ngram_size) == (6, 3)
+
+
+def test_early_exit(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(ASSISTED | {"strategy": "early_exit", "exit_layer": 1, "assist_schedule": "constant"}))
+    assert type(found["drafter"]).__name__ == "EarlyExitCandidateGenerator"
+    assert found["drafter"].num_assistant_tokens == 3
+    assert found["config"].assistant_early_exit == 1
+
+
+def test_quantized_target_and_draft(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(ASSISTED, target_quant="4bit", draft_quant="8bit"))
+    assert quantization_of(found["model"]) == "4bit"
+    assert quantization_of(found["assistant"]) == "8bit"
+    config = found["model"].config.quantization_config
+    assert config.bnb_4bit_quant_type == "nf4"
+    assert config.bnb_4bit_use_double_quant
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("cache", "implementation", "used"), [("static", "static", True), ("none", None, False), ("dynamic", None, True)]
+)
+def test_caches(lines_of: Any, execute: Any, cache: str, implementation: str | None, used: bool) -> None:
+    found = execute(lines_of(PLAIN | {"cache": cache}))
+    assert (found["config"].cache_implementation, found["config"].use_cache) == (implementation, used)
+
+
+def test_sampling(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(PLAIN | {"do_sample": True, "temperature": 0.7, "top_p": 0.9}))
+    config = found["config"]
+    assert (config.do_sample, config.temperature, config.top_p, config.top_k) == (True, 0.7, 0.9, 0)
+
+
+def test_compiling(lines_of: Any, execute: Any) -> None:
+    lines = lines_of(PLAIN | {"cache": "static"}, compile=True)
+    assert "model.forward = torch.compile(model.forward, dynamic=False)" in lines
+    found = execute([line.replace("dynamic=False)", 'dynamic=False, backend="eager")') for line in lines])
+    assert found["model"].forward._torchdynamo_orig_callable.__name__ == "forward"
+    assert found["config"].disable_compile
+
+
+def test_another_tokenizer_of_the_draft_is_handed_over(lines_of: Any, execute: Any, tmp_path: Path) -> None:
+    larger = replace(synthetic.SHAPES["tiny-draft"], vocab=synthetic.SHAPES["tiny-draft"].vocab + 16)
+    synthetic.save(synthetic.build(larger, synthetic.cycle(larger.vocab, 0)), tmp_path)
+    lines = lines_of(ASSISTED | {"assist_schedule": "constant"}, PAIR | {"tokenizers": "different"})
+    drafter = execute(lines, tmp_path)["drafter"]
+    assert type(drafter).__name__ == "AssistedCandidateGeneratorDifferentTokenizers"
+
+
+def test_ids_and_revisions_are_those_of_the_run(lines_of: Any) -> None:
+    text = "\n".join(lines_of(ASSISTED))
+    assert 'TARGET = "owner/target"\n' in text
+    assert text.count('revision="abc123"') == 2  # model and tokenizer
+    assert 'DRAFT = "owner/draft"\n' in text
+
+
+def test_the_embedded_pair_is_found_by_its_folders(lines_of: Any) -> None:
+    lines = lines_of(ASSISTED, {"name": "p", "source": "embedded", "target": "S", "draft": "D"})
+    assert "from fixtures.models.embedded import draft_folder, target_folder" in lines
+    assert "DRAFT = str(draft_folder())" in lines
+
+
+def test_a_pair_that_the_header_does_not_hold_is_taken_for_a_target(planted: Callable[..., Run]) -> None:
+    assert weights_of(planted(), "q").target == "q"
