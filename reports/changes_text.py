@@ -206,8 +206,8 @@ def _hidden(found: Comparison, shown: Sequence[CaseChange]) -> list[str]:
 def _terminal_table(cases: Sequence[CaseChange]) -> Table:
     table = Table(caption=LEGEND, caption_justify="left")
     table.add_column("case", overflow="fold", min_width=30)
-    for name, justify in zip(COLUMNS, ("left", "right", "right", "right", "left"), strict=True):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if 0 < number < len(COLUMNS) - 1 else "left", overflow="fold")
     for row in _rows(cases):
         table.add_row(*(Text(cell) for cell in row), style=_STYLES.get(row[-1].split(" ")[0]))
     return table

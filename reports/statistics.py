@@ -165,7 +165,7 @@ def paired_quantile_ratio(
     if not 0 <= share <= 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")
     count = first.size
-    if count * min(share, 1 - share) < MINIMUM_BEYOND:
+    if round(count * min(share, 1 - share), 9) < MINIMUM_BEYOND:
         return None
     drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
     draws = np.quantile(second[drawn], share, axis=1) / np.quantile(first[drawn], share, axis=1)

@@ -106,6 +106,32 @@ def test_bootstrap_and_linearisation_agree_where_one_takes_over() -> None:
     assert above.high - above.low == pytest.approx(below.high - below.low, rel=0.05)
 
 
+@pytest.mark.parametrize(("prompts", "share"), [(12, 0.5), (100, 0.5), (60, 0.9)])
+def test_intervals_of_ratios_of_quantiles_cover_at_least_what_they_say(prompts: int, share: float) -> None:
+    random = np.random.default_rng(3)
+    covered, trials = 0, 300
+    for _ in range(trials):
+        common = random.lognormal(0, 0.3, prompts)
+        base, head = (common * random.lognormal(0, 0.1, prompts) for _ in range(2))
+        interval = st.paired_quantile_ratio(base, 1.2 * head, share, resamples=200)
+        assert interval is not None
+        covered += interval.low <= 1.2 <= interval.high
+    assert 0.93 <= covered / trials <= 0.995
+
+
+def test_a_ratio_of_quantiles_too_far_out_for_the_prompts_has_no_interval() -> None:
+    values = np.arange(1.0, 41.0)
+    assert st.paired_quantile_ratio(values[:7], values[:7], 0.5) is None
+    assert st.paired_quantile_ratio(values[:8], values[:8], 0.5) is not None
+    assert st.paired_quantile_ratio(values[:39], values[:39], 0.9) is None
+    exact = st.paired_quantile_ratio(values, 2 * values, 0.9)
+    assert exact is not None and (exact.estimate, exact.low, exact.high) == pytest.approx((2.0, 2.0, 2.0))
+    with pytest.raises(ValueError, match="share"):
+        st.paired_quantile_ratio(values, values, 1.5)
+    with pytest.raises(ValueError, match="non-positive"):
+        st.paired_quantile_ratio(values - 1, values, 0.5)
+
+
 def test_blocks_keep_coverage_where_neighbouring_rounds_share_their_noise() -> None:
     rng = np.random.default_rng(7)
     level = np.repeat(rng.normal(0, 0.03, (1000, 12)), 5, axis=1)  # the machine changes its speed every five rounds
