@@ -1,0 +1,260 @@
+"""A table of faults, each with the verdict and the exit code that a user gets for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
+
+from reports.__main__ import main
+from reports.run import CaseResult, Completion, RunWriter
+
+FP32 = {**ENGINE, "dtype": "fp32"}
+ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
+PLAIN = case("p/t=none,fp32/plain", [plain(0, 1.0), plain(1, 1.0)], engine=FP32)
+DRAFTED = case("p/t=none,d=none,fp32/assisted,k=3", [assisted(0, 0.5), assisted(1, 0.5)], engine=FP32, point=ASSISTED)
+HALF = replace(DRAFTED, id="p/t=none,d=none,bf16/assisted,k=3", engine=ENGINE)
+SAMPLED = replace(
+    DRAFTED, id="p/t=none,d=none,fp32/assisted,k=3,sampled", point={**ASSISTED, "do_sample": True, "temperature": 1.0}
+)
+HUMANEVAL = case("p/t=none,fp32/plain/humaneval", [], kind="humaneval", engine=FP32)
+OTHER_GPU = {"hardware": {"gpu": "Another GPU"}, "versions": {"torch": "2.13.0"}}
+OTHER_TORCH = {"hardware": {"cpu": "A processor", "cpu_cores": 2}, "versions": {"torch": "2.14.0"}}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A run file to plant. raw: its text instead."""
+
+    cases: tuple[CaseResult, ...] = (PLAIN, DRAFTED)
+    header: dict[str, Any] = field(default_factory=dict)
+    ended: bool = True
+    solved: tuple[bool, ...] = ()
+    raw: str | None = None
+
+    def write(self, path: Path) -> None:
+        if self.raw is not None:
+            path.write_text(self.raw)
+            return
+        writer = RunWriter(path)
+        writer.run({**HEADER, **self.header})
+        for number, passed in enumerate(self.solved):
+            one = Completion(HUMANEVAL.id, f"HumanEval/{number}", 0, "", 5, 0.1, "passed" if passed else "failed")
+            writer.completion(one)
+            writer.verdict(one)
+        for each in self.cases:
+            writer.case(each)
+        if self.ended:
+            writer.end({})
+        writer.close()
+
+
+BASE = Planted()
+
+
+def heads(*cases: CaseResult, **rest: Any) -> Planted:
+    return Planted(cases, **rest)
+
+
+def ended_as(status: str, reason: str = "out of order") -> CaseResult:
+    return replace(DRAFTED, status=status, reason=reason, samples=())
+
+
+def with_sample(**changes: Any) -> CaseResult:
+    """The drafted case with its second prompt changed."""
+    return replace(DRAFTED, samples=(DRAFTED.samples[0], replace(DRAFTED.samples[1], **changes)))
+
+
+def nan_seconds() -> Planted:
+    """A file from elsewhere, since this project writes no NaN."""
+    header = json.dumps({"kind": "run", "schema": 1, **HEADER})
+    sample = {"prompt": 0, "seconds": float("nan"), "new_tokens": 10, "target_forwards": 4, "output_sha256": "h"}
+    line = {"kind": "case", "id": DRAFTED.id, "status": "ok", "engine": FP32, "point": ASSISTED, "workload": WORKLOAD}
+    return Planted(raw=f"{header}\n{json.dumps({**line, 'samples': [sample]})}\n" + '{"kind":"end"}\n')
+
+
+FEWER = with_sample(drafted=8, rejected=1, steps=((3, 3), (3, 2), (2, 1), (0, 0)))
+OTHER_TOKEN = with_sample(output_sha256="other", output_tokens=(0, 1, 2, 3, 99, 5, 6, 7, 8, 9))
+NEAR_TIE = replace(
+    HALF,
+    samples=OTHER_TOKEN.samples,
+    facts={"losslessness": {"verdict": "near_ties", "near_ties": 2}},
+)
+WRONG = replace(NEAR_TIE, facts={"losslessness": {"verdict": "wrong", "first": {"prompt": 1, "position": 4}}})
+OTHER_PROMPTS = {**WORKLOAD, "prompts_sha256": "another"}
+
+TABLE = {
+    # fault: (base, head, options, exit code, what is said)
+    "nothing changed": (BASE, BASE, [], 0, "INCONCLUSIVE"),
+    "nothing changed, strict": (BASE, BASE, ["--strict"], 1, "INCONCLUSIVE"),
+    "case missing": (BASE, heads(PLAIN), [], 1, "FAULT: missing: p/t=none,d=none,fp32/assisted,k=3"),
+    "case missing, allowed": (BASE, heads(PLAIN), ["--allow-missing", "*assisted*"], 0, "allowed: missing"),
+    "allowed by a pattern that fits nothing": (BASE, BASE, ["--allow-missing", "x*"], 0, "'x*' fits no missing case"),
+    "case renamed": (
+        BASE,
+        heads(PLAIN, replace(DRAFTED, id="p/new")),
+        [],
+        1,
+        "renamed: " + DRAFTED.id + ": is now p/new",
+    ),
+    "case failed": (BASE, heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
+    "case out of memory": (BASE, heads(PLAIN, ended_as("oom")), [], 1, "FAULT: oom"),
+    "case timed out": (BASE, heads(PLAIN, ended_as("timeout")), [], 1, "FAULT: timeout"),
+    "case skipped": (BASE, heads(PLAIN, ended_as("skipped")), [], 1, "FAULT: skipped"),
+    "case skipped in both": (
+        heads(PLAIN, ended_as("skipped")),
+        heads(PLAIN, ended_as("skipped")),
+        [],
+        0,
+        "skipped in both",
+    ),
+    "new case failed": (heads(PLAIN), heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
+    "new case measured": (heads(PLAIN), BASE, [], 0, "new, without a baseline"),
+    "seconds are not a number": (heads(DRAFTED), nan_seconds(), [], 1, "unmeasured"),
+    "zero samples": (BASE, heads(PLAIN, replace(DRAFTED, samples=())), [], 1, "zero samples"),
+    "zero seconds": (BASE, heads(PLAIN, with_sample(seconds=0.0)), [], 1, "seconds of prompt 1 is 0.0"),
+    "prompts missing": (BASE, heads(PLAIN, replace(DRAFTED, samples=DRAFTED.samples[:1])), [], 1, "1 of 2 prompts"),
+    "no case at all": (BASE, heads(), [], 1, "nothing measured"),
+    "everything missing is allowed": (BASE, heads(), ["--allow-missing", "*"], 1, "nothing measured"),
+    "baseline of a case failed": (heads(PLAIN, ended_as("failed")), BASE, [], 1, "FAULT: no baseline"),
+    "head stopped early": (BASE, Planted(ended=False), [], 2, "no end line"),
+    "base stopped early": (Planted(ended=False), BASE, [], 2, "no end line"),
+    "other hardware": (BASE, Planted(header={"environment": OTHER_GPU}), [], 0, "timings were not gated"),
+    "other hardware, strict": (BASE, Planted(header={"environment": OTHER_GPU}), ["--strict"], 1, "other hardware"),
+    "other versions": (BASE, Planted(header={"environment": OTHER_TORCH}), [], 0, "torch 2.13.0 -> 2.14.0"),
+    "other prompts": (BASE, heads(replace(PLAIN, workload=OTHER_PROMPTS)), [], 2, "prompts_sha256"),
+    "other seed": (
+        heads(replace(PLAIN, workload={**WORKLOAD, "seed": 0})),
+        heads(replace(PLAIN, workload={**WORKLOAD, "seed": 1})),
+        [],
+        2,
+        "seed 0 != 1",
+    ),
+    "newer schema": (BASE, Planted(raw='{"kind":"run","schema":99}\n'), [], 2, "schema 99 is newer"),
+    "damaged file": (BASE, Planted(raw="{broken\n"), [], 2, "not JSON"),
+    "empty file": (BASE, Planted(raw=""), [], 2, "no line of kind 'run'"),
+    "fewer tokens drafted, another machine": (
+        BASE,
+        heads(PLAIN, FEWER, header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "prompt 1, step 2: accepted 1 of 3 -> accepted 1 of 2",
+    ),
+    "another token, another machine": (
+        BASE,
+        heads(PLAIN, OTHER_TOKEN, header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "prompt 1, token 4: 4 -> 99",
+    ),
+    "near tie in bf16, another machine": (
+        heads(PLAIN, HALF),
+        heads(PLAIN, NEAR_TIE, header={"environment": OTHER_GPU}),
+        [],
+        0,
+        "near ties can fall the other way (2 found in this case)",
+    ),
+    "near tie in bf16, same machine": (heads(PLAIN, HALF), heads(PLAIN, NEAR_TIE), [], 1, "output_sha256"),
+    "wrong output in bf16, another machine": (
+        heads(PLAIN, HALF),
+        heads(PLAIN, WRONG, header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "prompt 1, token 4 is not plain decoding's",
+    ),
+    "sampled differently, another machine": (
+        heads(PLAIN, SAMPLED),
+        heads(PLAIN, replace(SAMPLED, samples=FEWER.samples), header={"environment": OTHER_GPU}),
+        [],
+        0,
+        "sampled tokens differ",
+    ),
+    "sampled differently, same machine": (
+        heads(PLAIN, SAMPLED),
+        heads(PLAIN, replace(SAMPLED, samples=FEWER.samples)),
+        [],
+        1,
+        "drafted",
+    ),
+    "a problem no longer solved": (
+        heads(HUMANEVAL, solved=(True, True, False)),
+        heads(HUMANEVAL, solved=(True, False, True)),
+        [],
+        1,
+        "no longer solved: HumanEval/1; newly solved: HumanEval/2",
+    ),
+    "more problems solved": (
+        heads(HUMANEVAL, solved=(True, True, False)),
+        heads(HUMANEVAL, solved=(True, True, True)),
+        [],
+        0,
+        "newly solved: HumanEval/2",
+    ),
+    "no problem answered": (heads(HUMANEVAL, solved=(True,)), heads(HUMANEVAL), [], 1, "0 of 0 completions"),
+    "more cache": (
+        heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 100})),
+        heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 101}), header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "cache_bytes",
+    ),
+    "more parameters": (
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 100}})),
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 104}})),
+        [],
+        1,
+        "weight_bytes.target",
+    ),
+    "unknown metric": (BASE, BASE, ["--threshold", "accept_rate=0.1"], 2, "exact metrics have no threshold"),
+    "threshold is no number": (BASE, BASE, ["--threshold", "speedup=much"], 2, "METRIC=REL"),
+    "no calibration there": (BASE, BASE, ["--calibration", "absent.json"], 2, "absent.json: no such file"),
+    "one run as a rolling base": (BASE, BASE, ["--rolling", "3"], 2, "--rolling 3"),
+    "head confirmed with itself": (BASE, BASE, ["--confirm-with", "head.jsonl"], 2, "given twice"),
+}
+
+
+@pytest.mark.parametrize("fault", TABLE)
+def test_a_fault_has_its_verdict_and_exit_code(
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    base, head, options, code, said = TABLE[fault]
+    monkeypatch.chdir(tmp_path)
+    base.write(tmp_path / "base.jsonl")
+    head.write(tmp_path / "head.jsonl")
+    assert main(["gate", "base.jsonl", "head.jsonl", *options]) == code
+    output = capsys.readouterr()
+    text = " ".join((output.err if code == 2 else output.out).replace("│", " ").split())
+    assert said in text or said.replace(" ", "") in text.replace(" ", "")
+    assert code != 2 or output.err.count("\n") == 1, "one line"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["base.jsonl", "absent.jsonl"], "absent.jsonl: no such file"),
+        (["auto", "head.jsonl"], "promote head.jsonl"),
+        (["base.jsonl"], "1 runs given"),
+        (["base.jsonl", "base.jsonl"], "given twice"),
+        (["--base", "base.jsonl", "--head", "head.jsonl"], "interleaved blocks need"),
+        (["base.jsonl", "head.jsonl", "--base", "base.jsonl"], "interleaved runs by these alone"),
+        (["base.jsonl", "head.jsonl", "-o", "absent/verdict.txt"], "cannot be written"),
+    ],
+)
+def test_unusable_input_is_refused_in_one_line(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    BASE.write(tmp_path / "base.jsonl")
+    BASE.write(tmp_path / "head.jsonl")
+    assert main(["gate", *arguments]) == 2
+    output = capsys.readouterr().err
+    assert said in output
+    assert output.count("\n") == 1
