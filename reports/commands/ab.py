@@ -1,0 +1,102 @@
+"""`reports ab --base SPEC --head SPEC --study smoke`: two code states or environments, measured by turns, one verdict.
+
+SPEC is a git revision, a pip requirement set (`transformers==5.17`, several by commas or spaces), or `.`, the working
+tree. Both sides run the head's study file. Options after `--` go to pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from reports.commands.gate import add_rules, noise_of, rules_of
+from reports.run import Run, RunFileError
+
+INTERRUPTED = 130
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("ab", help="compare two code states or environments", description=__doc__)
+    command.add_argument("--base", metavar="SPEC", required=True, help="revision, requirements, or .")
+    command.add_argument("--head", metavar="SPEC", default=".", help="the same (default: ., the working tree)")
+    command.add_argument("--study", default="smoke", help="study, or .toml file (default: smoke)")
+    command.add_argument("--blocks", type=int, default=6, help="runs of each side, AB BA AB... (default: 6)")
+    command.add_argument("-o", "--output", metavar="DIR", type=Path, help="for the run files (reports/runs/ab-...)")
+    command.add_argument("--markdown", metavar="FILE", type=Path, help="append the verdict to FILE as Markdown")
+    command.add_argument("--junit", metavar="FILE", type=Path, help="write the verdict to FILE as JUnit XML")
+    command.add_argument("--annotate", action="store_true", help="print the findings as GitHub annotations too")
+    add_rules(command)
+    command.add_argument("arguments", nargs="*", metavar="-- OPTION", help="further options for pytest, after --")
+    command.set_defaults(run=ab)
+
+
+def ab(options: argparse.Namespace) -> int:
+    """Make both environments, measure by turns, and print ratios by block and the verdict; its exit code."""
+    from rich.console import Console
+
+    from reports import ab_tables
+    from reports.ab import block_ratios
+    from reports.blocks import stopped_by_termination
+    from reports.gate import gate
+    from reports.gate_formats import github_annotations, junit
+    from reports.gate_text import markdown, print_gate
+    from reports.tables import WIDTH_OF_FILES
+
+    try:
+        with stopped_by_termination():
+            base, head = _measured(options)
+    except KeyboardInterrupt:
+        print("interrupted: no verdict; what was measured is kept, worktrees and environments are removed")
+        return INTERRUPTED
+    ratios = block_ratios(base, head)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_OF_FILES)
+    console.print(ab_tables.terminal_table(ratios))
+    found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=True)
+    print_gate(found)
+    if options.markdown:
+        text = f"{markdown(found)}\n{ab_tables.markdown_table(ratios)}\n"
+        _write("--markdown", options.markdown, text, append=True)
+    if options.junit:
+        _write("--junit", options.junit, junit(found))
+    if options.annotate:
+        print(github_annotations(found), end="")
+    return found.exit_code
+
+
+def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+    """The runs of base and of head, by block."""
+    from reports.blocks import find_study, interleaved, measure_all, new_folder, runs_folder
+    from reports.environments import environments, other_dependencies, parse_spec
+
+    if options.blocks < 2:
+        raise RunFileError(f"--blocks {options.blocks}: at least 2 are needed; 4 or more know their own noise")
+    specs = [parse_spec("base", options.base), parse_spec("head", options.head)]
+    name = f"ab-{Path(options.study).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = new_folder("-o", options.output or runs_folder(name))
+    with environments(specs) as (base, head):
+        study = find_study(options.study, base, head)
+        for side in (base, head):
+            changed = f": {', '.join(side.changed)}" if side.changed else ""
+            print(f"{side.spec.side}: {side.spec.label}{changed}")
+            if names := other_dependencies(side):
+                print(f"  its {' and '.join(names)} differ from here; it runs with the packages installed here")
+        if study.differs:
+            print(f"study {options.study}: the file of {study.side} for both sides")
+        blocks = interleaved(base, head, options.blocks, folder)
+        print(f"{len(blocks)} runs into {folder}", flush=True)
+        runs = measure_all(blocks, study.path, options.arguments, lambda line: print(line, flush=True))
+    by_place = {block.results.name: run for block, run in zip(blocks, runs, strict=True)}
+    numbers = range(1, options.blocks + 1)
+    return [by_place[f"base-{n}.jsonl"] for n in numbers], [by_place[f"head-{n}.jsonl"] for n in numbers]
+
+
+def _write(option: str, path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise RunFileError(f"{option} {str(path)!r}: cannot be written ({error.strerror}); name another file") from None

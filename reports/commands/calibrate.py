@@ -1,0 +1,79 @@
+"""`reports calibrate --study smoke --pairs 12`: how far two runs of the same code differ on this machine.
+
+Runs A/A pairs of one revision and writes the noise floor of every timing metric. An interrupted calibration goes on
+where it was: finished run files in its folder are used again. `--from RUN...` computes from run files that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from reports.run import Run, RunFileError, read_run
+
+
+def register(commands: Any) -> None:
+    command = commands.add_parser("calibrate", help="measure this machine's noise", description=__doc__)
+    command.add_argument("--study", default="smoke", help="study, or .toml file (default: smoke)")
+    command.add_argument("--pairs", type=int, default=12, help="A/A pairs (default: 12)")
+    command.add_argument("--at", default="HEAD", metavar="SPEC", help="revision, or . for the working tree (HEAD)")
+    command.add_argument("--from", dest="files", metavar="RUN", type=Path, nargs="+", help="run files, each two a pair")
+    command.add_argument("--runs", metavar="DIR", type=Path, help="for the run files (reports/runs/noise-STUDY)")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="(reports/baselines/noise/HARDWARE.json)")
+    command.add_argument("arguments", nargs="*", metavar="-- OPTION", help="further options for pytest, after --")
+    command.set_defaults(run=calibrate)
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    """Measure or read the pairs, write the floors, print them."""
+    from reports.calibration import measure_noise, noise_path, write_noise
+
+    if options.pairs < 1:
+        raise RunFileError(f"--pairs {options.pairs}: at least 1 is needed; 12 or more tell the noise well")
+    runs = [read_run(file) for file in options.files] if options.files else _measured(options)
+    noise = measure_noise(runs)
+    path = options.output or noise_path(noise.hardware)
+    write_noise(noise, path)
+    print(f"{noise.pairs} A/A pairs of {noise.study} on {noise.hardware}: 95 in 100 pairs differ by less than")
+    for metric, floor in noise.floor.items():
+        print(f"  {metric:<22} {100 * floor:7.2f}%  ({noise.counts[metric]} ratios)")
+    print(f"wrote {path}")
+    return 0
+
+
+def _measured(options: argparse.Namespace) -> list[Run]:
+    from dataclasses import replace
+
+    from reports.blocks import (
+        check_measured,
+        find_study,
+        interleaved,
+        measure_all,
+        runs_folder,
+        stopped_by_termination,
+    )
+    from reports.environments import environments, parse_spec
+
+    folder = (options.runs or runs_folder(f"noise-{Path(options.study).stem}")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = parse_spec("at", options.at)
+    with stopped_by_termination(), environments([spec]) as (environment,):
+        first, second = (replace(environment, spec=replace(spec, side=side)) for side in "ab")
+        study = find_study(options.study, first, second)
+        blocks = interleaved(first, second, options.pairs, folder)
+        done: dict[Path, Run] = {}
+        for block in blocks:
+            if not block.results.exists():
+                continue
+            run = read_run(block.results)
+            if run.complete:
+                check_measured(block, run)
+                done[block.results] = run
+            else:
+                block.results.unlink()  # a pair measured in two parts would show the noise of two times
+        left = [block for block in blocks if block.results not in done]
+        print(f"calibrating {spec.label} with {study.path.name}: {len(left)} runs to go, {len(done)} there; {folder}")
+        measured = measure_all(left, study.path, options.arguments, lambda line: print(line, flush=True))
+        done |= {block.results: run for block, run in zip(left, measured, strict=True)}
+    return [done[folder / f"{side}-{number}.jsonl"] for number in range(1, options.pairs + 1) for side in "ab"]
