@@ -170,6 +170,8 @@ def _machines(found: Comparison) -> list[str]:
         lines.append(f"different hardware ({keys}): two machines are compared, not two states of the code")
     if found.same_versions is False:
         lines.append("different versions: what changed may be theirs")
+    if found.same_hardware is False or found.same_versions is False:
+        lines.append("counts and outputs in bf16, fp16 and quantized can differ there by rounding alone")
     if found.environment and found.same_hardware is not None:
         lines.append("differs: " + ", ".join(_difference(one) for one in found.environment))
     if found.same_hardware and found.same_versions:

@@ -106,6 +106,7 @@ def test_other_hardware_is_a_comparison_of_machines(planted: Plant, capsys: pyte
     assert main(["compare", str(base.path), str(head.path)]) == 0
     shown = capsys.readouterr().out
     assert "different hardware (cpu-a-processor-2c and gpu-nvidia-l4): two machines are compared" in shown
+    assert "can differ there by rounding alone" in shown
     assert "worse" in shown and "regress" not in shown
 
 
