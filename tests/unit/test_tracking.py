@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fixtures import tracking
 from fixtures.study import StudyError
 from fixtures.tracking import Tracker, check_tracking, start_tracking
 from reports.run import CaseResult
@@ -26,6 +27,8 @@ RESULT = CaseResult(
     metrics={"assisted_latency_tok": 0.05, "assisted_thr": 20.0, "accept_rate": 0.5, "total_rollbacks": 7},
     facts={"load_seconds": 1.5, "revisions": {"target": "x"}},
 )
+
+FAILED = CaseResult(id="embedded/t=8bit,d=none,bf16/plain,greedy,dynamic", status="failed", reason="no memory")
 
 
 def records(data: bytes) -> Iterator[bytes]:
@@ -43,8 +46,8 @@ def records(data: bytes) -> Iterator[bytes]:
             parts = b""
 
 
-def history(folder: Path, patience: float = 30.0) -> list[dict[str, Any]]:
-    """The logged lines in the client's offline file, once its own process has written the end of the run."""
+def written(folder: Path, patience: float = 30.0) -> list[Any]:
+    """The records of the client's offline file, once its own process has written the end of the run."""
     from wandb.proto import wandb_internal_pb2
 
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
@@ -56,37 +59,61 @@ def history(folder: Path, patience: float = 30.0) -> list[dict[str, Any]]:
             record.ParseFromString(data)
             found.append(record)
         if found and found[-1].WhichOneof("record_type") == "exit":
-            histories = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
-            return [
-                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
-                for items in histories
-            ]
+            return found
         time.sleep(0.1)
     raise AssertionError(f"the client wrote no end of the run within {patience:g} s")
 
 
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    """What was logged, line by line."""
+    histories = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
+    return [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items} for items in histories
+    ]
+
+
 @pytest.fixture
-def keyless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def keyless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to run in, and a user without a key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    yield tmp_path
+    wandb.teardown()  # the client keeps the first folder that it saw in its process
 
 
 def test_without_a_key_every_case_is_written_offline_under_the_seeds_names(keyless: Path) -> None:
     with pytest.warns(UserWarning, match="offline"):
         tracker = start_tracking({"wandb_project": "p", "wandb_run": "r"}, {"study": {"name": "s"}})
     tracker.log(RESULT)
+    tracker.log(FAILED)
+    page = keyless / "report.html"
+    page.write_text("<p>the page</p>")
+    tracker.page(page)
     tracker.finish()
-    (line,) = history(keyless)
+    found = written(keyless)
+    line, failed, table = history(found)
     wanted = {"assisted_latency_tok": 0.05, "assisted_thr": 20.0, "accept_rate": 0.5, "total_rollbacks": 7}
     assert {name: line[name] for name in wanted} == wanted
     assert line["case"] == RESULT.id
     assert line["draft_quant"] == "4bit"
     assert line["load_seconds"] == 1.5
     assert "revisions" not in line
+    assert failed["status"] == "failed"
+
+    (file,) = keyless.glob("wandb/offline-run-*/files/" + table["cases/path"])
+    cases = json.loads(file.read_text())
+    rows = [dict(zip(cases["columns"], row, strict=True)) for row in cases["data"]]
+    assert [(row["case"], row["status"]) for row in rows] == [(RESULT.id, "ok"), (FAILED.id, "failed")]
+    assert rows[0]["accept_rate"] == 0.5
+    assert rows[1]["accept_rate"] is None
+
+    artifacts = [record.artifact for record in found if record.WhichOneof("record_type") == "artifact"]
+    (artifact,) = [each for each in artifacts if each.type == "report"]  # the client keeps a table's file as another
+    assert artifact.name == "page"
+    (entry,) = artifact.manifest.contents
+    assert (entry.path, entry.size) == ("report.html", page.stat().st_size)
 
 
 def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
@@ -103,6 +130,25 @@ def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
     tracker.log(RESULT)
     tracker.finish()
     assert Broken.calls == 1
+
+
+def test_a_server_that_cannot_be_reached_is_waited_for_briefly_and_the_run_written_offline(
+    keyless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nothing listens
+    monkeypatch.setattr(tracking, "INIT_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match="cannot be reached.*offline"):
+        tracker = start_tracking({"wandb_project": "p"}, {})
+    tracker.log(RESULT)
+    tracker.finish()
+    assert time.monotonic() - began < 30
+    assert history(written(keyless))[0]["case"] == RESULT.id
+
+
+def test_a_page_that_was_not_written_is_passed_over(tmp_path: Path) -> None:
+    Tracker(object()).page(tmp_path / "none.html")  # an object without methods: any call would warn
 
 
 def test_without_a_project_nothing_is_tracked(keyless: Path) -> None:
