@@ -16,6 +16,7 @@ from typing import Literal
 from reports.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
 from reports.charts import figures
 from reports.charts.figure import Figure, Missing
+from reports.charts.solved import solving
 from reports.comparison import speedup
 from reports.headline import Headline, headline
 from reports.humaneval import points
@@ -142,7 +143,7 @@ def section(run: Run, anchor: str) -> Section:
     told = notes(run)
     return Section(
         anchor=anchor,
-        title=title(run),
+        title=title(run).rstrip("; "),
         file=run.path.name,
         verdict=verdict(found, run),
         caveats=tuple(_caveats(found, run)),
@@ -154,7 +155,7 @@ def section(run: Run, anchor: str) -> Section:
         loud=tuple(note for note in [*told, *run.warnings] if note.startswith(LOUD) or note in run.warnings),
         notes=tuple(note for note in told if not note.startswith(LOUD) and note not in run.warnings),
         environment=tuple(_environment(run)),
-        commit=str(run.header.get("environment", {}).get("git_commit") or ""),
+        commit=str(run.header.get("environment", {}).get("git_commit") or "").partition("+")[0],
         command=run_command(run),
     )
 
@@ -164,6 +165,8 @@ def verdict(found: Headline, run: Run) -> str:
     if found.decision == "unmeasured" or found.case is None:
         if run.header.get("reference"):
             return f"No verdict: this run was {run.header['reference']}, without the samples that intervals need."
+        if all(case.kind == "humaneval" for case in run.cases):
+            return "No verdict on speed: this run measured HumanEval alone."
         return "No verdict: this run measured no plain decoding to compare its settings with."
     name = _names(run)[found.case.id]
     if found.speedup is None:
@@ -202,7 +205,9 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
             against = "against plain decoding, unquantized and uncompiled, on the same prompts"
             yield Fact("Speedup [95%]", interval_text(found.speedup), against, "good")
         yield _answers(found)
-    yield _machine(found)
+    if any(case.kind == "decode" for case in run.cases) and not run.header.get("reference"):
+        yield _machine(found)
+    shares = [one.solved for one in solving(run)]
     if found.solved is not None:
         solved = found.solved
         detail = f"{solved.problems} problems"
@@ -210,7 +215,12 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
             detail += f"; {points(solved.difference)} points, {solved.statement}"
         tone: Tone = "bad" if solved.statement == "solves fewer" else "plain"
         yield Fact("HumanEval", f"{100 * solved.solved / solved.problems:.1f}% solved", detail, tone)
-    elif not run.header.get("reference"):
+    elif shares:
+        few = min(shares), max(shares)
+        yield Fact(
+            "HumanEval", f"{few[0]:.1f}% to {few[1]:.1f}% solved", f"{len(shares)} cases; the chart compares them"
+        )
+    else:
         yield Fact("HumanEval", "not measured", "pytest perf_tests -m humaneval")
 
 
@@ -255,6 +265,8 @@ def _latency(case: CaseResult, run: Run) -> Cell:
 
 def _speedup(case: CaseResult, run: Run) -> Cell:
     found = speedup(case, run) if case.samples else None
+    if found is None and "published_speedup" in case.facts:
+        return Cell(f"{case.facts['published_speedup']:.2f} (published)", case.facts["published_speedup"])
     return Cell("") if found is None else Cell(interval_text(found.interval), found.interval.estimate)
 
 

@@ -111,7 +111,7 @@ def _draw_differences(found: Sequence[Solving], label: str) -> str:
         at = one.paired.difference
         rows.append({"case": one.name, "points": 100 * at.estimate, "low": 100 * at.low, "high": 100 * at.high})
         reach = max(reach, 105 * abs(at.low), 105 * abs(at.high))
-    scale = alt.Scale(domain=[-reach, reach], nice=True)
+    scale = alt.Scale(domain=[-reach, reach], nice=False)
     x = alt.X("points:Q", scale=scale, axis=axis("difference (percentage points)", tickCount=5))
     base = alt.Chart(values(rows))
     layers = [

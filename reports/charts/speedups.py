@@ -165,16 +165,12 @@ def _table(found: Sequence[Setting]) -> Table:
     rows = []
     for setting in found:
         predicted = {point.k: point.speedup for point in setting.curve.points} if setting.curve else {}
-        measured = {one.k: one for one in setting.measured}
-        for k in sorted({*predicted, *measured}):
-            rows.append(
-                (
-                    setting.name,
-                    str(k),
-                    interval_text(measured[k].interval) if k in measured else "not run",
-                    f"{predicted[k]:.2f}" if k in predicted else "",
-                )
-            )
+        for one in setting.measured:
+            expected = f"{predicted[one.k]:.2f}" if one.k in predicted else ""
+            rows.append((setting.name, str(one.k), interval_text(one.interval), expected))
+        if predicted:
+            ks = f"{min(predicted)} to {max(predicted)}"
+            rows.append((setting.name, ks, "", ", ".join(f"{predicted[k]:.2f}" for k in sorted(predicted))))
     return Table(("setting", "k (tokens)", "measured speedup [95%]", "cost model"), tuple(rows))
 
 
