@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,14 +22,7 @@ WORKLOAD = Workload(prompts="synthetic", gen_toks=NEW)
 LAYERS, KV_HEADS, HEAD_DIM, FP32 = 2, 2, 16, 4
 
 needs_quanto = pytest.mark.skipif(not is_optimum_quanto_available(), reason="optimum-quanto is not installed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
