@@ -4,11 +4,14 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.installed
 STUDY ?= embedded
+RUN_FILE := reports/runs/$(basename $(notdir $(STUDY)))-$(shell date +%Y%m%d-%H%M%S).jsonl
 
 .PHONY: bench test lint overhead calibrate humaneval readme clean
 
+# The page is made of whatever was measured, also when a case failed; the exit code stays pytest's.
 bench: $(INSTALLED)
-	$(RUN) -m pytest perf_tests --study $(STUDY)
+	$(RUN) -m pytest perf_tests --study $(STUDY) --results $(RUN_FILE); status=$$?; \
+	test ! -f $(RUN_FILE) || $(RUN) -m reports page $(RUN_FILE) -o $(RUN_FILE:.jsonl=.html) || exit 1; exit $$status
 
 test: $(INSTALLED)
 	$(RUN) -m pytest tests
