@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures import items, options
+from fixtures import gating, items, options
 from fixtures.measuring import CaseFailed, CaseSkipped
 from fixtures.session import BenchSession, without_frames
 from fixtures.study import EngineKey, StudyError
@@ -28,6 +28,7 @@ BEGUN = pytest.StashKey[bool]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
+    gating.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if options.asks_for_humaneval(config):
             given["humaneval"] = "true"
         check_tracking(given)
+        gate = gating.gate_options(config)
         study = options.build_study(given)
         path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
         config.stash[SESSION] = BenchSession(
@@ -50,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
             allow_unsandboxed=given.get("allow_unsandboxed", "false").lower() == "true",
             tracking=given,
         )
+        gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -122,7 +125,8 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
         if isinstance(engine, Exception):
             pytest.fail(bench.failed_to_load(case, engine, again=again), pytrace=False)
         try:
-            result = bench.measure(case, engine, timed, again=again)
+            note = gating.confirming_note(request.node)
+            result = bench.measure(case, engine, timed, again=again or bool(note), note=note)
         except CaseSkipped as skipped:
             pytest.skip(str(skipped))
         except CaseFailed as failed:
