@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError, read_run
+from reports.run import RunFileError
 
 FORMATS = ("github-action-benchmark", "bencher", "csv", "parquet", "pytest-benchmark", "markdown")
 
@@ -61,14 +61,18 @@ def _check(options: argparse.Namespace) -> None:
 
 def _content(options: argparse.Namespace) -> bytes:
     from reports import exports
+    from reports.reference import is_reference, read_any
 
-    run = read_run(options.file)
+    run = read_any(options.file)
     form, metrics = options.format, options.metric
+    timed = any(case.samples for case in run.cases)
+    if not timed and (form == "pytest-benchmark" or options.samples or (is_reference(run) and form == "markdown")):
+        option = "--samples" if options.samples else f"--format {form}"
+        raise RunFileError(f"{options.file}: {option} needs raw samples and it holds none; use --format csv")
     if form in ("csv", "parquet"):
         rows = exports.sample_rows(run) if options.samples else exports.case_rows(run)
         if not rows:
-            what = "samples" if options.samples else "cases"
-            raise RunFileError(f"{options.file}: holds no {what} to export; measure some first")
+            raise RunFileError(f"{options.file}: holds no case to export; measure some first")
         return exports.as_parquet(rows) if form == "parquet" else exports.as_csv(rows).encode()
     if form == "github-action-benchmark":
         return exports.github_action_benchmark(run, options.direction, metrics).encode()

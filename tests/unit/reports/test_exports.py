@@ -204,3 +204,13 @@ def test_options_that_a_format_does_not_use_are_refused(
     assert main(["export", str(run.path), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize("arguments", [["csv", "--samples"], ["pytest-benchmark"], ["markdown"]])
+def test_published_figures_have_no_samples_to_export(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    published = "reports/published/seed_study_l4.csv"
+    assert main(["export", published, "--format", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs raw samples" in line
+    assert main(["export", published, "--format", "bencher", "--metric", "assisted_thr"]) == 0
+    assert "assisted-thr" in capsys.readouterr().out
