@@ -188,6 +188,9 @@ def _against_drafting(best: CaseResult, others: Sequence[CaseResult], limits: Bo
     if token and forward:
         figure += f", a drafted token costs {token / forward:.2f} of a target forward"
     found = [Suggestion("a smaller draft (--aux-model)", figure)] if best.point.get("strategy") == "assisted" else []
+    layer = int(best.point.get("exit_layer") or 0)
+    if layer > 1 and not _ran(others, best, exit_layer=layer // 2):
+        found.append(Suggestion(f"exit_layer = {layer // 2}", f"{figure} in {layer} layers"))
     if not any(case.point.get("strategy") == "prompt_lookup" for case in others):
         found.append(Suggestion("strategy = prompt_lookup", f"{figure}; copying from the prompt drafts for nothing"))
     k = int(best.point.get("assist_toks") or 0)

@@ -68,7 +68,8 @@ def test_it_opens_without_errors_or_requests_and_fits(browser: Any, page: Path, 
     root = "document.documentElement"
     assert browser.execute_script(f"return {root}.scrollWidth === {root}.clientWidth")
     marks = browser.execute_script(
-        "return [...document.querySelectorAll('svg.chart')].map(one => one.querySelectorAll('.mark-symbol path').length)"
+        "return [...document.querySelectorAll('svg.chart')].map(svg => svg.querySelectorAll('.mark-symbol path'))"
+        ".map(found => found.length)"
     )
     assert marks == [RUNS, RUNS]  # latency and accept rate
     ink, paper = browser.execute_script(

@@ -125,6 +125,13 @@ def test_a_slow_draft_asks_for_a_smaller_one_with_its_cost(planted: Callable[...
     assert "a drafted token costs 0.50 of a target forward" in found["a smaller draft (--aux-model)"]
 
 
+def test_early_exit_that_drafts_for_long_asks_for_fewer_layers(planted: Callable[..., Run]) -> None:
+    best = dataclasses.replace(
+        drafting(0.6, 0.39, 0.01, 3.8, 3.0), point=POINT | {"strategy": "early_exit", "exit_layer": 8}
+    )
+    assert set(told(best, run=planted(best))) == {"exit_layer = 4", "strategy = prompt_lookup", "assist_toks = 2"}
+
+
 def test_overhead_asks_for_compiling_unless_it_was_run(planted: Callable[..., Run]) -> None:
     best = plain_at(0.2, "bandwidth")
     assert list(told(best, run=planted(best))) == ["compile = true, cache = static"]
