@@ -84,7 +84,9 @@ def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
     """Case id -> a name without what goes without saying or all cases share; the whole id where two would be alike."""
     ids = list(dict.fromkeys(case.id for case in cases))
     parts = {each: [part.split(",") for part in each.split("/")] for each in ids}
-    shared = set.intersection(*(set(_flat(each)) for each in parts.values())) if len(ids) > 1 else set()
+    shared = (
+        set.intersection(*(set(_flat(each)) for each in parts.values())) if len(ids) > 1 else _pairs(parts.values())
+    )
     usual_dtype = {name for name, _ in Counter(_dtype(each) for each in parts.values()).most_common(1)}
     passed_over = {*shared, *USUAL, *usual_dtype}
     names = {}
@@ -101,6 +103,10 @@ def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
         names[each] = ", ".join([" ".join(map(_spoken, said)), *map(_spoken, around)])
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     return {each: each if name in twice else name for each, name in names.items()}
+
+
+def _pairs(several: Iterable[Sequence[Sequence[str]]]) -> set[str]:
+    return {part for parts in several if len(parts) > 2 for part in parts[0]}
 
 
 def _flat(parts: Sequence[Sequence[str]]) -> list[str]:

@@ -66,7 +66,7 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Section:
-    """One run as the template shows it."""
+    """One run as the template shows it. alone: keys of the figures of one panel that have no other one beside them."""
 
     anchor: str
     title: str
@@ -74,7 +74,9 @@ class Section:
     verdict: str
     caveats: tuple[str, ...]
     facts: tuple[Fact, ...]
-    figures: tuple[Figure | Missing, ...]
+    figures: tuple[Figure, ...]
+    alone: frozenset[str]
+    missing: tuple[Missing, ...]
     rows: tuple[CaseRow, ...]
     deploys: bool
     legend: str
@@ -141,6 +143,8 @@ def section(run: Run, anchor: str) -> Section:
     """What the page says of one run."""
     found = headline(run)
     told = notes(run)
+    charts = figures(run)
+    drawn = tuple(chart for chart in charts if isinstance(chart, Figure))
     return Section(
         anchor=anchor,
         title=title(run).rstrip("; "),
@@ -148,7 +152,9 @@ def section(run: Run, anchor: str) -> Section:
         verdict=verdict(found, run),
         caveats=tuple(_caveats(found, run)),
         facts=tuple(_facts(found, run)),
-        figures=tuple(figures(run)),
+        figures=drawn,
+        alone=_alone(drawn),
+        missing=tuple(chart for chart in charts if isinstance(chart, Missing)),
         rows=tuple(case_rows(run)),
         deploys=found.decision == "deploy",
         legend=_legend(run),
@@ -160,6 +166,18 @@ def section(run: Run, anchor: str) -> Section:
     )
 
 
+def _alone(drawn: Sequence[Figure]) -> frozenset[str]:
+    """Two figures of one panel share a row; one that another kind follows, or none, has the row to itself."""
+    found: list[str] = []
+    waiting = ""
+    for figure in drawn:
+        single = len(figure.panels) == 1
+        if waiting and not single:
+            found.append(waiting)
+        waiting = figure.key if single and not waiting else ""
+    return frozenset([*found, waiting] if waiting else found)
+
+
 def verdict(found: Headline, run: Run) -> str:
     """The answer in one sentence."""
     if found.decision == "unmeasured" or found.case is None:
@@ -169,6 +187,8 @@ def verdict(found: Headline, run: Run) -> str:
             return "No verdict on speed: this run measured HumanEval alone."
         return "No verdict: this run measured no plain decoding to compare its settings with."
     name = _names(run)[found.case.id]
+    if found.rivals == 1:
+        return "Plain decoding alone was measured: there is no other setting to choose."
     if found.speedup is None:
         return "Stay with plain decoding: no setting that keeps its answers is shown to be faster."
     low, high = found.speedup.low, found.speedup.high
@@ -185,6 +205,13 @@ def _caveats(found: Headline, run: Run) -> Iterator[str]:
             yield (
                 f"{_names(run)[found.faster_unproven.id]} was measured faster, but its interval contains 1: "
                 f"{interval_text(passed.interval)}."
+            )
+    if found.quantized_faster is not None:
+        quantized = speedup(found.quantized_faster, run)
+        if quantized is not None:
+            yield (
+                f"Faster still, but quantized, which may change the answers: {_names(run)[found.quantized_faster.id]}, "
+                f"{interval_text(quantized.interval)}."
             )
     if found.lossless_instead is not None:
         instead = speedup(found.lossless_instead, run)

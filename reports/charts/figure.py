@@ -19,7 +19,7 @@ HEIGHT = 230
 FONT = 11
 
 INK, MUTED, GRID, AXIS, CARD = "#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005"
-FIRST, SECOND, THIRD, FOURTH = "#0b0001", "#0b0002", "#0b0003", "#0b0004"
+FIRST, SECOND, THIRD, FOURTH, WRONG = "#0b0001", "#0b0002", "#0b0003", "#0b0004", "#0b0005"
 VARIABLES: dict[str, str] = {
     INK: "--ink",
     MUTED: "--muted",
@@ -30,6 +30,7 @@ VARIABLES: dict[str, str] = {
     SECOND: "--series-2",
     THIRD: "--series-3",
     FOURTH: "--series-4",
+    WRONG: "--bad",
 }
 
 Shape = Literal["circle", "square", "triangle", "cross", "diamond", "line", "dashed", "dotted", "bar", "tick", "ring"]

@@ -13,7 +13,7 @@ from reports.charts.figure import (
     FIRST,
     INK,
     SECOND,
-    THIRD,
+    WRONG,
     Figure,
     Key,
     Missing,
@@ -28,11 +28,11 @@ from reports.comparison import is_wrong, keeps_answers
 from reports.run import CaseResult, Run
 
 KEY, TITLE = "pareto", "Speed against memory"
-KEEPS, CHANGES, WRONG = "the target's own answers", "quantized answers", "wrong output"
+KEEPS, CHANGES, FALSE = "the target's own answers", "quantized answers", "wrong output"
 MARKS: dict[str, tuple[Shape, str]] = {
     KEEPS: ("circle", FIRST),
     CHANGES: ("triangle", SECOND),
-    WRONG: ("cross", THIRD),
+    FALSE: ("cross", WRONG),
 }
 
 
@@ -47,7 +47,7 @@ class Place:
     @property
     def quality(self) -> str:
         if is_wrong(self.case):
-            return WRONG
+            return FALSE
         return KEEPS if keeps_answers(self.case) else CHANGES
 
 
@@ -69,7 +69,7 @@ def front(found: Sequence[Place]) -> list[Place]:
     kept: list[Place] = []
     for place in sorted(found, key=lambda one: (one.memory, -one.speed, one.quality != KEEPS)):
         better = [one for one in kept if one.quality in (KEEPS, place.quality)]
-        if place.quality != WRONG and all(place.speed > one.speed for one in better):
+        if place.quality != FALSE and all(place.speed > one.speed for one in better):
             kept.append(place)
     return kept
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import altair as alt
 
 from reports.cases import is_measured, short_names
-from reports.charts.figure import FIRST, MUTED, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
-from reports.comparison import speedup
+from reports.charts.figure import FIRST, MUTED, SECOND, WRONG, Figure, Key, Missing, Panel, Table, axis, draw, values
+from reports.comparison import is_wrong, speedup
 from reports.predictions import Curve, curves
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -27,6 +27,10 @@ class Measured:
     k: int
     interval: Interval
 
+    @property
+    def is_wrong(self) -> bool:
+        return is_wrong(self.case)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -38,7 +42,8 @@ class Setting:
 
     @property
     def best(self) -> Measured:
-        return max(self.measured, key=lambda one: one.interval.estimate)
+        """The fastest; one of wrong output only where all are."""
+        return max(self.measured, key=lambda one: (not one.is_wrong, one.interval.estimate))
 
 
 def settings(run: Run) -> list[Setting]:
@@ -77,7 +82,7 @@ def speedups(run: Run) -> Figure | Missing:
     bottom = min(1.0, min(one for setting in shown for one in _heights(setting, high=False)))
     longest = max([12, *(one.k for setting in shown for one in setting.measured)])
     panels = tuple(_panel(setting, (bottom, top), longest) for setting in shown)
-    best = max(found, key=lambda setting: setting.best.interval.estimate)
+    best = max(found, key=lambda setting: (not setting.best.is_wrong, setting.best.interval.estimate))
     finding = (
         f"Fastest over its own engine's plain decoding: {best.name} at {best.best.k} tokens, "
         f"{interval_text(best.best.interval)}. {_shape(found)}"
@@ -88,17 +93,22 @@ def speedups(run: Run) -> Figure | Missing:
         TITLE,
         finding,
         panels,
-        (
-            Key("measured, with 95% interval", "circle", FIRST),
-            Key("cost model, also where nothing was run", "dashed", SECOND),
-            Key("the model's best", "diamond", SECOND),
-            Key("1.0: plain decoding", "dotted", MUTED),
-        ),
+        _legend(shown),
         _table(found),
         how="Against plain decoding by the same engine (same quantization, dtype, compile) on the same prompts. The "
         "curve comes from counts and costs of single forwards; no time of the case itself enters it."
         + (f" {more} more settings are in the table." if more else ""),
     )
+
+
+def _legend(shown: Sequence[Setting]) -> tuple[Key, ...]:
+    keys = [Key("measured, with 95% interval", "circle", FIRST)]
+    if any(one.is_wrong for setting in shown for one in setting.measured):
+        keys.append(Key("wrong output", "cross", WRONG))
+    if any(setting.curve for setting in shown):
+        keys.append(Key("cost model, also where nothing was run", "dashed", SECOND))
+        keys.append(Key("the model's best", "diamond", SECOND))
+    return (*keys, Key("1.0: plain decoding", "dotted", MUTED))
 
 
 def _shape(found: Sequence[Setting]) -> str:
@@ -120,10 +130,6 @@ def _panel(setting: Setting, span: tuple[float, float], longest: int) -> Panel:
     x = alt.X("k:Q", scale=alt.Scale(domain=[0, longest]), axis=axis("tokens drafted per step", tickMinStep=1))
     scale = alt.Scale(domain=list(span), nice=True, zero=False)
     y = alt.Y("speedup:Q", scale=scale, axis=axis("speedup (times)", tickCount=5))
-    points = [
-        {"k": one.k, "speedup": one.interval.estimate, "low": one.interval.low, "high": min(one.interval.high, span[1])}
-        for one in setting.measured
-    ]
     layers = [
         alt.Chart(values([{"one": 1}]))
         .mark_rule(color=MUTED, strokeDash=[2, 3], strokeWidth=1.5)
@@ -140,11 +146,25 @@ def _panel(setting: Setting, span: tuple[float, float], longest: int) -> Panel:
             .mark_point(shape="diamond", filled=True, color=SECOND, size=80, opacity=1)
             .encode(x=x, y=y)
         )
-    base = alt.Chart(values(points))
-    layers.append(base.mark_rule(color=FIRST, strokeWidth=2).encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q"))
-    layers.append(base.mark_point(filled=True, color=FIRST, size=60, opacity=1).encode(x=x, y=y))
+    for wrong, shape, colour in ((False, "circle", FIRST), (True, "cross", WRONG)):
+        points = [
+            {
+                "k": one.k,
+                "speedup": one.interval.estimate,
+                "low": one.interval.low,
+                "high": min(one.interval.high, span[1]),
+            }
+            for one in setting.measured
+            if one.is_wrong == wrong
+        ]
+        if points:
+            base = alt.Chart(values(points))
+            rules = base.mark_rule(color=colour, strokeWidth=2)
+            layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q"))
+            marks = base.mark_point(shape=shape, filled=True, color=colour, size=60, opacity=1)
+            layers.append(marks.encode(x=x, y=y))
     label = f"{setting.name}: " + "; ".join(
-        f"at {one.k} tokens {interval_text(one.interval)}" for one in setting.measured
+        f"at {one.k} tokens {interval_text(one.interval)}{' (wrong output)' * one.is_wrong}" for one in setting.measured
     )
     if setting.curve is not None:
         label += f". The cost model's best is {setting.curve.best.k} tokens, {setting.curve.best.speedup:.2f} times."

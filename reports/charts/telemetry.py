@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +187,8 @@ def _draw(quantity: Quantity, found: Sequence[Stretch], label: str) -> str:
     colours = alt.Color("kind:N", scale=alt.Scale(domain=["plain", "drafted"], range=[FIRST, SECOND]))
     base = alt.Chart(values(rows)).encode(x=x, y=y, color=colours)
     lines = base.mark_line(strokeWidth=1.5).encode(detail="stretch:N")
-    alone = [row for row in rows if sum(other["stretch"] == row["stretch"] for other in rows) == 1]
+    readings = Counter(row["stretch"] for row in rows)
+    alone = [row for row in rows if readings[row["stretch"]] == 1]
     layers = [lines]
     if alone:
         layers.append(
