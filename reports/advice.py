@@ -15,7 +15,7 @@ whether the case keeps the baseline's answers. Two cases are compared by the bes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,14 +122,21 @@ def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
 
 def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
     """The measured cases that compete, in the order of the run file."""
+    scored: dict[tuple[Any, ...], list[CaseResult]] = {}
+    perplexities: dict[tuple[Any, ...], float] = {}
+    for case in run.finished.values():
+        if case.kind == "humaneval" and "pass_at_1" in case.metrics:
+            scored.setdefault(_target_key(case), []).append(case)
+        if "perplexity" in case.facts:
+            perplexities.setdefault(_target_key(case), float(case.facts["perplexity"]))
     place = {case.id: number for number, case in enumerate(run.cases)}
     return [
         Candidate(
             case=case,
             tokens_per_second=1 / seconds,
             memory=memory_of(case),
-            pass_at_1=_pass_at_1(case, run),
-            perplexity=_perplexity(case, run),
+            pass_at_1=_pass_at_1(case, scored.get(_target_key(case), ())),
+            perplexity=perplexities.get(_target_key(case)),
             lossless=keeps_answers(case),
         )
         for case in sorted(of_full_length(run), key=lambda case: place[case.id])
@@ -140,17 +147,18 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
 
 def pareto_front(everyone: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Those that no other is at least as good as in speed, memory and quality and better in one, fastest first."""
-    everyone = list(everyone)
-    front = [one for one in everyone if not any(_dominates(other, one) for other in everyone)]
-    return tuple(sorted(front, key=lambda one: -one.tokens_per_second))
+    fastest_first = sorted(everyone, key=lambda one: -one.tokens_per_second)
+    return tuple(one for one in fastest_first if not any(_dominates(other, one) for other in fastest_first))
 
 
-def separation(best: CaseResult, other: CaseResult, run: Run) -> Separation | None:
-    """How surely the best is faster than another case; None if they share no prompt. A baseline that was measured
-    twice counts with the mean of both times per prompt."""
+def separation(best: CaseResult, other: CaseResult, again: Mapping[str, Sequence[CaseResult]]) -> Separation | None:
+    """How surely the best is faster than another case; None if they share no prompt.
+
+    again: the repeated measurements by case id; a baseline counts with the mean of all its times per prompt.
+    """
     if best.workload.get("prompts_sha256") != other.workload.get("prompts_sha256"):
         return None
-    mine, theirs = _per_prompt(best, run), _per_prompt(other, run)
+    mine, theirs = _per_prompt(best, again), _per_prompt(other, again)
     prompts = sorted(mine.keys() & theirs.keys())
     if not prompts:
         return None
@@ -169,7 +177,11 @@ def _advice(target: str, group: list[Candidate], run: Run, constraints: Constrai
     if not fit:
         return None
     best, *others = sorted(fit, key=lambda one: -one.tokens_per_second)
-    compared = [(other, separation(best.case, other.case, run)) for other in others]
+    again: dict[str, list[CaseResult]] = {}
+    for case in run.cases:
+        if case.again and case.status == "ok":
+            again.setdefault(case.id, []).append(case)
+    compared = [(other, separation(best.case, other.case, again)) for other in others]
     against = [one for place, (_, one) in enumerate(compared) if one and (place == 0 or not one.separated)]
     limits = bottleneck(best.case)
     return Advice(
@@ -267,13 +279,11 @@ def _target_key(case: CaseResult) -> tuple[Any, ...]:
     return (engine.get("pair"), engine.get("target_quant"), engine.get("dtype"), case.point.get("cache") == "quantized")
 
 
-def _pass_at_1(case: CaseResult, run: Run) -> float | None:
-    """Of the same target; of the same strategy where that was scored too, else of plain decoding, else of the first."""
-    scored = [
-        other
-        for other in run.finished.values()
-        if other.kind == "humaneval" and "pass_at_1" in other.metrics and _target_key(other) == _target_key(case)
-    ]
+def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
+    """Of the same strategy where that was scored too, else of plain decoding, else of the first.
+
+    scored: HumanEval cases of the same target.
+    """
     for strategy in (case.point.get("strategy"), "plain"):
         for other in scored:
             if other.point.get("strategy") == strategy:
@@ -281,17 +291,10 @@ def _pass_at_1(case: CaseResult, run: Run) -> float | None:
     return float(scored[0].metrics["pass_at_1"]) if scored else None
 
 
-def _perplexity(case: CaseResult, run: Run) -> float | None:
-    for other in run.finished.values():
-        if "perplexity" in other.facts and _target_key(other) == _target_key(case):
-            return float(other.facts["perplexity"])
-    return None
-
-
-def _per_prompt(case: CaseResult, run: Run) -> dict[int, tuple[float, int]]:
+def _per_prompt(case: CaseResult, again: Mapping[str, Sequence[CaseResult]]) -> dict[int, tuple[float, int]]:
     """Prompt -> mean seconds and tokens over the case's measurements."""
     found: dict[int, list[Sample]] = {}
-    for one in [case, *(again for again in run.cases if again.again and again.id == case.id and again.status == "ok")]:
+    for one in [case, *again.get(case.id, ())]:
         for sample in one.samples:
             found.setdefault(sample.prompt, []).append(sample)
     return {
