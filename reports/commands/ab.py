@@ -15,6 +15,7 @@ from reports.commands.gate import add_rules, noise_of, rules_of
 from reports.run import Run, RunFileError
 
 INTERRUPTED = 130
+FEWEST = 4  # with fewer the verdict would rest on the noise that other runs had, as in reports/timing.py
 
 
 def register(commands: Any) -> None:
@@ -22,7 +23,7 @@ def register(commands: Any) -> None:
     command.add_argument("--base", metavar="SPEC", required=True, help="revision, requirements, or .")
     command.add_argument("--head", metavar="SPEC", default=".", help="the same (default: ., the working tree)")
     command.add_argument("--study", default="smoke", help="study, or .toml file (default: smoke)")
-    command.add_argument("--blocks", type=int, default=6, help="runs of each side, AB BA AB... (default: 6)")
+    command.add_argument("--blocks", type=int, default=8, help="runs of each side, AB BA AB... (default: 8)")
     command.add_argument("-o", "--output", metavar="DIR", type=Path, help="for the run files (reports/runs/ab-...)")
     command.add_argument("--markdown", metavar="FILE", type=Path, help="append the verdict to FILE as Markdown")
     command.add_argument("--junit", metavar="FILE", type=Path, help="write the verdict to FILE as JUnit XML")
@@ -72,8 +73,10 @@ def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
     from reports.blocks import find_study, interleaved, measure_all, new_folder, runs_folder
     from reports.environments import environments, other_dependencies, parse_spec
 
-    if options.blocks < 2:
-        raise RunFileError(f"--blocks {options.blocks}: at least 2 are needed; 4 or more know their own noise")
+    if options.blocks < FEWEST:
+        raise RunFileError(
+            f"--blocks {options.blocks}: at least {FEWEST} are needed; fewer do not show how much blocks differ"
+        )
     specs = [parse_spec("base", options.base), parse_spec("head", options.head)]
     name = f"ab-{Path(options.study).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = new_folder("-o", options.output or runs_folder(name))

@@ -150,7 +150,7 @@ def test_a_slower_revision_regresses_in_every_block(reports: Command, repository
 
 
 def test_the_same_code_passes(reports: Command, tmp_path: Path) -> None:
-    done = reports("ab", "--base", "first", "--head", ".", "--study", "mini", "--blocks", 2, "-o", tmp_path / "runs")
+    done = reports("ab", "--base", "first", "--head", ".", "--study", "mini", "--blocks", 4, "-o", tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_measured_ends_with_exit_code_2_and_one_line(
     for arguments, said in (
         (("--base", "nowhere"), "--base 'nowhere': no git revision here"),
         (("--base", "first", "--study", "unknown"), "--study 'unknown': neither head nor base has it; head has mini"),
-        (("--base", "first", "--blocks", "1"), "--blocks 1: at least 2 are needed"),
+        (("--base", "first", "--blocks", "3"), "--blocks 3: at least 4 are needed"),
     ):
         refused = reports("ab", "--study", "mini", "-o", runs, *arguments)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
