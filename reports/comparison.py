@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,17 +65,14 @@ def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = Fal
     Baselines are measured again and again through a run, because machines slow down and recover; these two stand
     nearest. Of a case that is itself the baseline: all of its measurements.
     """
+    index: _Index = run.derived.get("baselines") or _index(run)
     wanted = _baseline_key(case, same_engine)
-    before: list[CaseResult] = []
-    after: list[CaseResult] = []
-    seen = False
-    for other in run.cases:
-        seen = seen or other is case
-        if other.status == "ok" and _own_key(other) == wanted:
-            (after if seen else before).append(other)
+    measured = index.measurements.get(wanted, [])
     if _own_key(case) == wanted:
-        return before + after
-    return before[-1:] + after[:1]
+        return [other for _, other in measured]
+    place = index.places.get(id(case), len(run.cases))
+    following = bisect(measured, place, key=lambda each: each[0])
+    return [other for _, other in measured[max(0, following - 1) : following + 1]]
 
 
 def drifts(run: Run) -> list[Drift]:
@@ -115,6 +113,25 @@ def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseR
         and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
     ]
     return min(fit, key=lambda case: _latency(case.samples), default=None)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Of one run: places of its cases by identity, and the baselines' measurements by key, with their places."""
+
+    places: Mapping[int, int]
+    measurements: Mapping[tuple[Any, ...], Sequence[tuple[int, CaseResult]]]
+
+
+def _index(run: Run) -> _Index:
+    measurements: dict[tuple[Any, ...], list[tuple[int, CaseResult]]] = {}
+    for place, case in enumerate(run.cases):
+        key = _own_key(case) if case.status == "ok" else None
+        if key is not None:
+            measurements.setdefault(key, []).append((place, case))
+    index = _Index({id(case): place for place, case in enumerate(run.cases)}, measurements)
+    run.derived["baselines"] = index
+    return index
 
 
 def _own_key(case: CaseResult) -> tuple[Any, ...] | None:

@@ -114,7 +114,8 @@ class Completion:
 class Run:
     """A whole run file. header: study, environment and settings as written; complete: its end line is there.
 
-    completions: those of HumanEval cases, finished or not, each with its verdict if it has one.
+    completions: those of HumanEval cases, finished or not, each with its verdict if it has one. derived: what other
+    modules work out once for the whole run and look up again, under their own names.
     """
 
     path: Path
@@ -124,6 +125,7 @@ class Run:
     end: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     completions: tuple[Completion, ...] = ()
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def finished(self) -> dict[str, CaseResult]:
