@@ -1,7 +1,8 @@
 """The noise between two runs as the gate uses it: a standard deviation and how well it is known; pure.
 
 The prompts of one run cannot tell it: a machine that is slower today shifts them all alike. It comes from a machine's
-calibration (reports/calibration.py), and where there is none a wide default holds, of which the reader is told.
+calibration (reports/calibration.py). Where there is none a wide default gives the reader an interval, but no verdict
+rests on it.
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ def gate(
     same_machine = all(_same_machine(base[0], run) for run in (*base, *head))
     judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
     own = interleaved and len(base) >= OWN_SPREAD_BLOCKS
-    tests = timing_tests(judged, rules, None if reason else _of_machine(noise, head[0], notes, needed=bool(judged) and not own))
+    tests = timing_tests(
+        judged, rules, None if reason else _of_machine(noise, head[0], notes, needed=bool(judged) and not own)
+    )
     timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
     place = {sides.id: number for number, sides in enumerate(judged)}
     judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])
@@ -253,11 +255,11 @@ def _of_machine(noise: Noise | None, head: Run, notes: list[str], *, needed: boo
     study = str(dict(head.header.get("study") or {}).get("name", ""))
     if noise is None:
         if needed:
-            notes.append("no calibration of this machine: its noise is assumed to be wide; run `make calibrate`")
+            notes.append("no calibration of this machine and study: timings stay inconclusive; run `make calibrate`")
         return None
     if noise.hardware != hardware_key(head) or noise.study != study:
         told = f"{noise.study} on {noise.hardware}, not of {study} on {hardware_key(head)}"
-        notes.append(f"the calibration is of {told}: not used; run `make calibrate`")
+        notes.append(f"the calibration is of {told}: not used, and timings stay inconclusive; run `make calibrate`")
         return None
     return noise
 

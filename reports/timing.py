@@ -1,8 +1,9 @@
 """Whether timings changed, from effect size and significance together; pure.
 
 What a change is measured against is the noise between runs, which the prompts of one run cannot show:
-- one run each: the calibrated deviation between two runs of the same code (or an assumed one, reports/between.py), or
-  the error over prompts where that is larger, because a run can be noisier than the calibration was;
+- one run each: the calibrated deviation between two runs of the same code, or the error over prompts where that is
+  larger, because a run can be noisier than the calibration was. Without a calibration nothing regresses or passes: a
+  machine shared with others was seen to run the same code at half its speed, with every prompt slowed alike;
 - interleaved blocks of base and head: the spread of the changes of the blocks; with fewer than four blocks pooled with
   the calibrated deviation, since two or three say little about their own spread;
 - several earlier runs as a rolling base: the median of them, which one odd run cannot move.
@@ -61,7 +62,8 @@ class Sides:
 class TimingTest:
     """One timing of one case: values of base and head, log(head / base) with its error, and what counts.
 
-    singles: the change of each head measurement alone; several where a suspect was measured again to confirm.
+    calibrated: the noise was measured, not assumed. singles: the change of each head measurement alone; several where
+    a suspect was measured again to confirm.
     """
 
     case: str
@@ -72,6 +74,7 @@ class TimingTest:
     log: float
     error: float
     degrees: float
+    calibrated: bool
     singles: tuple[float, ...] = ()
 
 
@@ -153,9 +156,11 @@ def _test(
     again: Sequence[_Timing],
     between: Between,
 ) -> TimingTest:
+    calibrated = between.measured
     if sides.interleaved:
         changes = [base.to(head) for base, head in zip(bases, heads, strict=True)]
         log, error, degrees = _of_blocks([each.log for each in changes], between)
+        calibrated = calibrated or len(changes) >= OWN_SPREAD_BLOCKS
         singles: tuple[float, ...] = ()
     else:
         each_head = [[base.to(head) for base in bases] for head in (*heads, *again)]
@@ -166,7 +171,7 @@ def _test(
         error, degrees = _of_runs(within, units, len(bases), len(heads), between)
     sign = -1.0 if metric == "speedup" else 1.0
     old, new = (math.exp(sign * float(np.median([math.log(each.value) for each in side]))) for side in (bases, heads))
-    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, singles)
+    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, calibrated, singles)
 
 
 def _of_blocks(logs: Sequence[float], between: Between) -> tuple[float, float, float]:
@@ -201,6 +206,8 @@ def _judge(test: TimingTest, count: int, alpha: float, worse: float, better: flo
     elif test.log + _t(PASS_CONFIDENCE, test.degrees) * test.error < limit:
         verdict = "pass"
     detail = ""
+    if verdict in ("regressed", "improved") and not test.calibrated:
+        verdict, detail = "inconclusive", "beyond assumed noise, but the noise of this machine was never measured"
     if verdict == "regressed" and len(test.singles) > 1:
         told = " and ".join(f"{100 * math.expm1(single):+.1f}%" for single in test.singles)
         if min(test.singles) <= limit:

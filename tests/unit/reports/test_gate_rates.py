@@ -44,8 +44,11 @@ def test_at_most_one_in_a_hundred_of_a_thousand_pairs_of_the_same_code_regressed
     assert sum(verdict == "pass" for verdict in verdicts) > 0.1 * len(verdicts), "the quiet machine's pass"
 
 
-def test_without_a_calibration_the_same_code_does_not_regress():
+def test_without_a_calibration_no_slowdown_is_a_regression_and_nothing_passes():
     random = np.random.default_rng(3)
+    loaded = QUIET.seconds(4, PROMPTS, random), 2 * QUIET.seconds(4, PROMPTS, random)
+    base, head = (simulated(seconds, name) for seconds, name in zip(loaded, ("base", "head"), strict=True))
+    assert gate([base], [head], RULES).verdict == "inconclusive", "as if another program had taken half the machine"
     verdicts = [judged(MACHINES["drift"], None, random, cases=4).verdict for _ in range(60)]
     assert set(verdicts) == {"inconclusive"}
 

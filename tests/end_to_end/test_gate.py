@@ -1,0 +1,84 @@
+"""`pytest perf_tests --baseline RUN --gate --confirm` as a user runs it, with a slowdown that is known."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reports.calibration import Noise, write_noise
+from reports.evidence import CONFIRMING
+from reports.matching import hardware_key, versions_key
+from reports.run import read_run
+
+HERE = Path(__file__).resolve().parent
+Bench = Callable[..., "subprocess.CompletedProcess[str]"]
+STUDY = """\
+name = "gated"
+pair = "synthetic-tiny"
+warmup = 1
+drift_limit = 1000.0
+[workload]
+prompts = "synthetic"
+num_samples = 8
+max_prompt = 8
+gen_toks = 4
+[[sweep]]
+experiment = "baseline"
+dtype = "fp32"
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gate") / "gated.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(run_bench: Bench, study: Path) -> Path:
+    path = study.parent / "base.jsonl"
+    done = run_bench("--study", study, "--results", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibration(base: Path) -> Path:
+    """A machine on which the same code may well take twice as long, as it does beside other programs."""
+    path = base.parent / "noise.json"
+    run = read_run(base)
+    write_noise(Noise(hardware_key(run), versions_key(run), "gated", 12, {"latency_tok": 0.8}), path)
+    return path
+
+
+def test_a_slower_run_is_measured_again_and_fails(run_bench: Bench, study: Path, base: Path, calibration: Path) -> None:
+    head = study.parent / "head-slow.jsonl"
+    arguments = ("-p", "slowdown", "--study", study, "--results", head, "--baseline", base, "--gate", "--confirm")
+    arguments += ("--calibration", calibration)
+    done = run_bench(*arguments, PYTHONPATH=str(HERE), SLOWDOWN="40")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "gate: REGRESSED" in done.stdout
+    assert "confirmed when measured again" in " ".join(done.stdout.replace("│", " ").split())
+    run = read_run(head)
+    assert run.complete
+    assert [(case.again, CONFIRMING in case.notes) for case in run.cases] == [(False, False), (True, True)]
+    assert str(base) not in head.read_text(encoding="utf-8"), "a run file tells no paths"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--confirm",), "--confirm: says how to gate"),
+        (("--gate", "--baseline", "absent.jsonl"), "--gate: absent.jsonl: no such file"),
+    ],
+)
+def test_what_cannot_be_gated_is_refused_before_anything_runs(
+    run_bench: Bench, study: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = run_bench("--study", study, *arguments)
+    assert done.returncode == 4
+    assert said in done.stderr
