@@ -255,9 +255,17 @@ def test_print_is_light_and_hides_and_clips_nothing(opened: Opened) -> None:
         """return [...document.querySelectorAll('figure, table, .cases tbody tr, .missing, .fact')]
             .filter(each => each.getBoundingClientRect().height === 0).length"""
     )
+    broken = opened.js(
+        """return [...document.querySelectorAll('.cases td.number')].filter(cell => {
+            const text = document.createRange();
+            text.selectNodeContents(cell);
+            return text.getClientRects().length > 1;
+        }).length"""
+    )
     opened.js("dispatchEvent(new Event('afterprint'))")
 
     assert clipped == []
+    assert broken == 0, "a number that runs over two lines"
     assert closed == 0, "the data of every chart is printed"
     assert unseen == 0
     assert ink == "rgb(27, 31, 36)", "dark ink, though the screen is dark"
