@@ -14,7 +14,7 @@ import pytest
 from fixtures import tracking
 from fixtures.study import StudyError
 from fixtures.tracking import Tracker, check_tracking, start_tracking
-from reports.run import CaseResult
+from reports.run import CaseResult, RunWriter
 
 wandb = pytest.importorskip("wandb", reason="needs the extra: pip install -e '.[wandb]'")
 
@@ -88,9 +88,13 @@ def test_without_a_key_every_case_is_written_offline_under_the_seeds_names(keyle
         tracker = start_tracking({"wandb_project": "p", "wandb_run": "r"}, {"study": {"name": "s"}})
     tracker.log(RESULT)
     tracker.log(FAILED)
-    page = keyless / "report.html"
-    page.write_text("<p>the page</p>")
-    tracker.page(page)
+    results = keyless / "run.jsonl"
+    writer = RunWriter(results)
+    writer.run({"study": {"name": "s"}})
+    writer.case(FAILED)
+    writer.end({})
+    writer.close()
+    tracker.keep_page(results)
     tracker.finish()
     found = written(keyless)
     line, failed, table = history(found)
@@ -113,7 +117,9 @@ def test_without_a_key_every_case_is_written_offline_under_the_seeds_names(keyle
     (artifact,) = [each for each in artifacts if each.type == "report"]  # the client keeps a table's file as another
     assert artifact.name == "page"
     (entry,) = artifact.manifest.contents
-    assert (entry.path, entry.size) == ("report.html", page.stat().st_size)
+    page = results.with_suffix(".html")
+    assert (entry.path, entry.size) == ("run.html", page.stat().st_size)
+    assert FAILED.id in page.read_text()
 
 
 def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
@@ -147,13 +153,19 @@ def test_a_server_that_cannot_be_reached_is_waited_for_briefly_and_the_run_writt
     assert history(written(keyless))[0]["case"] == RESULT.id
 
 
-def test_a_page_that_was_not_written_is_passed_over(tmp_path: Path) -> None:
-    Tracker(object()).page(tmp_path / "none.html")  # an object without methods: any call would warn
+def test_a_page_that_cannot_be_made_fails_no_run(tmp_path: Path) -> None:
+    class Keeping:
+        def log_artifact(self, artifact: Any) -> None:
+            raise AssertionError("there is no page to keep")
+
+    with pytest.warns(UserWarning, match=r"none\.jsonl: no such file"):
+        Tracker(Keeping()).keep_page(tmp_path / "none.jsonl")
 
 
 def test_without_a_project_nothing_is_tracked(keyless: Path) -> None:
     tracker = start_tracking({}, {})
     tracker.log(RESULT)
+    tracker.keep_page(keyless / "none.jsonl")
     tracker.finish()
     assert not list(keyless.iterdir())
 
