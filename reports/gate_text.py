@@ -147,7 +147,8 @@ def _cells(one: Judgement) -> tuple[str, ...]:
 def _table(shown: Sequence[tuple[Judgement, tuple[str, ...]]]) -> list[str]:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + ":---|" * len(COLUMNS)]
     for _, cells in shown[:MOST_ROWS]:
-        lines.append("| " + " | ".join([f"`{cells[0]}`", *map(_escaped, cells[1:])]) + " |")
+        case = cells[0].replace("|", "\\|")
+        lines.append("| " + " | ".join([f"`{case}`", *map(_escaped, cells[1:])]) + " |")
     if len(shown) > MOST_ROWS:
         lines += ["", f"and {len(shown) - MOST_ROWS} more"]
     return lines

@@ -1,0 +1,116 @@
+"""Promotion writes only what may be gated against; the rolling base is a median that slow creep does not move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_runs import ENGINE, case, plain
+from simulated_runs import QUIET, simulated
+
+from reports.__main__ import main
+from reports.baselines import baseline_path, find_baselines, history, promote
+from reports.calibration import Noise
+from reports.gate import gate
+from reports.run import Run, RunFileError, read_run
+from reports.thresholds import GateRules
+
+RULES = GateRules()
+FP32 = {**ENGINE, "dtype": "fp32"}
+Plant = Callable[..., Run]
+
+
+def measured(seconds: float = 1.0, **changes: object) -> tuple[object, ...]:
+    return (case("p/plain", [plain(0, seconds), plain(1, seconds)], engine=FP32, **changes),)
+
+
+def changed_output() -> tuple[object, ...]:
+    sample = replace(plain(0, 1.0), output_sha256="another")
+    return (case("p/plain", [sample, plain(1, 1.0)], engine=FP32),)
+
+
+def test_the_first_complete_run_becomes_the_baseline_of_its_study_and_hardware(planted: Plant, tmp_path: Path):
+    run = planted(*measured())
+    done = promote(run, RULES, folder=tmp_path / "baselines")
+    assert done.path == tmp_path / "baselines" / "planted" / "cpu-a-processor-2c.jsonl"
+    written = read_run(done.path)
+    assert written.cases == run.cases and written.complete
+    assert written.header["promoted"] == {"from": "run.jsonl"}
+    assert find_baselines(str(tmp_path / "baselines"), run)[0].cases == run.cases
+
+
+@pytest.mark.parametrize(
+    ("cases", "ended", "said"),
+    [
+        (measured(), False, "no end line"),
+        (measured(status="failed", reason="x"), True, "a baseline that failed gates nothing"),
+        ((case("p/plain", [], engine=FP32),), True, "zero samples"),
+        ((case("p/plain", [], engine=FP32, status="skipped"),), True, "no case was measured"),
+    ],
+)
+def test_what_would_gate_nothing_is_refused(
+    planted: Plant, tmp_path: Path, cases: tuple[object, ...], ended: bool, said: str
+):
+    with pytest.raises(RunFileError, match=said):
+        promote(planted(*cases, ended=ended), RULES, folder=tmp_path / "baselines")
+    assert not (tmp_path / "baselines").exists()
+
+
+def test_a_run_that_got_worse_is_promoted_only_with_a_reason_which_is_kept(
+    planted: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = str(tmp_path / "baselines")
+    planted(*measured(), name="one.jsonl")
+    planted(*changed_output(), name="two.jsonl")
+    one, two = str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")
+    assert main(["promote", one, "--baseline", folder]) == 0
+    assert main(["gate", folder, two]) == 1
+    assert main(["promote", two, "--baseline", folder]) == 1
+    assert "--accept REASON" in capsys.readouterr().out
+    path = baseline_path(read_run(two), Path(folder))
+    assert read_run(path).cases == read_run(one).cases, "the old one still stands"
+    assert main(["promote", two, "--baseline", folder, "--accept", "another model"]) == 0
+    assert read_run(path).header["promoted"]["accepted"] == "another model"
+    assert main(["gate", folder, two]) == 0
+
+
+def test_another_workload_needs_a_reason_too(planted: Plant, tmp_path: Path):
+    folder = tmp_path / "baselines"
+    promote(planted(*measured(), name="one.jsonl"), RULES, folder=folder)
+    other = planted(*measured(workload={"prompts": "embedded", "num_samples": 2, "gen_toks": 20}), name="two.jsonl")
+    with pytest.raises(RunFileError, match=r"gen_toks.*--accept REASON"):
+        promote(other, RULES, folder=folder)
+    assert promote(other, RULES, folder=folder, accept="longer outputs").path.is_file()
+
+
+def test_only_the_last_few_are_kept(planted: Plant, tmp_path: Path):
+    folder = tmp_path / "baselines"
+    for number in range(5):
+        promote(planted(*measured(), name=f"{number}.jsonl"), RULES, folder=folder, keep=3)
+    kept = history(folder / "planted" / "cpu-a-processor-2c.jsonl")
+    assert [read_run(path).header["promoted"]["from"] for path in kept] == ["2.jsonl", "3.jsonl", "4.jsonl"]
+    rolling = find_baselines(str(folder), read_run(tmp_path / "0.jsonl"), 2)
+    assert [run.header["promoted"]["from"] for run in rolling] == ["3.jsonl", "4.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden"])
+def test_a_study_cannot_name_a_folder_outside(planted: Plant, name: str):
+    run = planted(*measured())
+    with pytest.raises(RunFileError, match="names no folder"):
+        baseline_path(replace(run, header={**run.header, "study": {"name": name}}))
+
+
+def test_the_median_of_earlier_runs_is_not_moved_by_one_that_was_slow():
+    random = np.random.default_rng(23)
+    noise = Noise("cpu-a-processor-2c", "", "planted", 12, dict.fromkeys(RULES.thresholds, 0.01))
+    head = simulated(QUIET.seconds(3, 30, random), "head")
+    slow = simulated(1.3 * QUIET.seconds(3, 30, random), "slow")
+    earlier = [simulated(QUIET.seconds(3, 30, random), f"earlier{number}") for number in range(4)]
+    assert gate([slow], [head], RULES, noise).of("improved"), "against the slow run alone everything got faster"
+    rolling = gate([slow, *earlier], [head], RULES, noise)
+    assert rolling.verdict == "pass"
+    slower = simulated(1.05 * QUIET.seconds(3, 30, random), "slower")
+    assert gate([slow, *earlier], [slower], RULES, noise).verdict == "regressed"

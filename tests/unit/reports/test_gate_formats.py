@@ -1,0 +1,146 @@
+"""The same verdict in every format, read back by what reads that format."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from reports.gate_formats import github_annotations, junit, sarif
+from reports.gate_text import headline, markdown, print_gate
+from reports.statistics import Interval
+from reports.verdicts import Fault, Gate, Judgement
+
+SLOWER = Judgement(
+    "p/slow",
+    "latency_tok",
+    "regressed",
+    False,
+    "10 ms/token",
+    "11 ms/token",
+    Interval(1.1, 1.08, 1.12, 0.98, "t"),
+    0.03,
+    0.072,
+    0.00001,
+)
+NOISY = Judgement(
+    "p/noisy",
+    "speedup",
+    "inconclusive",
+    False,
+    "1.2x",
+    "1.2x",
+    Interval(1.0, 0.9, 1.1, 0.98, "t"),
+    0.03,
+    0.2,
+    0.5,
+)
+CHANGED = Judgement("p/a|b", "drafted", "regressed", True, "9", "8", detail="prompt 1, step 2: <3> -> 2, 50%")
+HELD = Judgement("p/same", "accepted", "pass", True, "6", "6")
+ELSEWHERE = Judgement("p/bf16", "output_sha256", "not gated", True, "2 outputs", "equal", detail="bf16 elsewhere")
+GONE = Fault("p/gone", "missing", "not in head.jsonl")
+ALLOWED = Fault("p/old", "missing", "not in head.jsonl", allowed=True)
+FOUND = Gate(
+    "base.jsonl",
+    "head.jsonl",
+    (SLOWER, NOISY, CHANGED, HELD, ELSEWHERE),
+    (GONE, ALLOWED),
+    ("latency_tok: threshold 3% raised",),
+)
+
+
+def test_junit_has_a_test_case_per_metric_with_its_figures():
+    root = ElementTree.fromstring(junit(FOUND))
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")} == {
+        "tests": "7",
+        "failures": "3",
+        "skipped": "3",
+        "errors": "0",
+    }
+    slow = suite.find("testcase[@classname='p/slow']")
+    assert slow is not None and slow.get("name") == "latency_tok"
+    figures = {each.get("name"): each.get("value") for each in slow.iter("property")}
+    assert figures["ratio"] == "1.1" and figures["noise_floor"] == "0.072" and figures["verdict"] == "regressed"
+    assert "+10.0% [+8.0%, +12.0%]" in slow.find("failure").get("message")
+    assert {each.get("type") for each in suite.iter("failure")} == {"regressed", "missing"}
+    held = suite.find("testcase[@classname='p/same']")
+    assert held.find("failure") is None and held.find("skipped") is None
+
+
+def test_junit_holds_no_character_that_xml_refuses():
+    odd = Gate("b", "h", (Judgement("p/\x00\x1b[31m", "drafted", "regressed", True, "1", "2", detail="\ufffe"),))
+    assert "p/??[31m" in [each.get("classname") for each in ElementTree.fromstring(junit(odd)).iter("testcase")]
+
+
+def test_an_inconclusive_metric_fails_in_junit_only_where_the_gate_is_strict():
+    for strict, failures in ((False, "0"), (True, "1")):
+        suite = ElementTree.fromstring(junit(Gate("b", "h", (NOISY,), strict=strict))).find("testsuite")
+        assert suite.get("failures") == failures
+
+
+def test_sarif_has_what_the_standard_requires():
+    log = json.loads(sarif(FOUND))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    declared = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert {result["ruleId"] for result in run["results"]} == declared
+    assert [(result["ruleId"], result["level"]) for result in run["results"]] == [
+        ("regressed/latency_tok", "error"),
+        ("regressed/drafted", "error"),
+        ("fault/missing", "error"),
+        ("inconclusive/speedup", "warning"),
+    ]
+    assert all(result["message"]["text"] and result["locations"] for result in run["results"])
+
+
+def test_annotations_are_workflow_commands_of_one_line_each():
+    lines = github_annotations(FOUND).splitlines()
+    assert all(re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.+", line) for line in lines)
+    assert [line.split(" ")[0] for line in lines] == ["::error"] * 3 + ["::warning"] + ["::error"]
+    assert "50%25" in lines[1]
+
+
+def test_no_more_annotations_than_github_shows():
+    many = tuple(Judgement(f"p/{number}", "drafted", "regressed", True, "1", "2") for number in range(30))
+    lines = github_annotations(Gate("b", "h", many)).splitlines()
+    assert len(lines) == 11
+    assert "and 21 more" in lines[9]
+
+
+def test_markdown_shows_regressions_and_folds_the_rest():
+    text = markdown(FOUND)
+    open_part, _, folded = text.partition("<details>")
+    assert "p/slow" in open_part and "p/gone" in open_part and "p/noisy" not in open_part
+    assert "p/noisy" in folded and "p/same" in folded
+    assert "&lt;3>" in text and "3% -> 7.2% (noise)" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}, "nine cells in every row"
+
+
+def test_the_terminal_says_the_verdict_last(capsys: pytest.CaptureFixture[str]):
+    print_gate(FOUND)
+    output = capsys.readouterr().out
+    assert output.splitlines()[-1] == f"gate: {headline(FOUND)}"
+    assert "FAULT: missing: p/gone" in output and "allowed: missing: p/old" in output
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "code", "strict_code"),
+    [
+        (Gate("b", "h", (HELD,)), "pass", 0, 0),
+        (Gate("b", "h", (HELD, NOISY)), "inconclusive", 0, 1),
+        (Gate("b", "h", (HELD, NOISY), (GONE,)), "faulty", 1, 1),
+        (Gate("b", "h", (HELD,), (ALLOWED,)), "pass", 0, 0),
+        (Gate("b", "h", (NOISY, SLOWER), (GONE,)), "regressed", 1, 1),
+        (Gate("b", "h", (ELSEWHERE,)), "inconclusive", 0, 1),
+        (Gate("b", "h", (HELD,), timing_reason="other hardware"), "pass", 0, 1),
+        (Gate("b", "h", ()), "inconclusive", 0, 1),
+    ],
+)
+def test_the_exit_code_follows_from_the_verdict(found: Gate, verdict: str, code: int, strict_code: int):
+    strict = Gate(found.base, found.head, found.judgements, found.faults, (), found.timing_reason, strict=True)
+    assert (found.verdict, found.exit_code, strict.exit_code) == (verdict, code, strict_code)
