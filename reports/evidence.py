@@ -21,7 +21,6 @@ Series = Mapping[int, tuple[float, float]]  # prompt -> (what is counted, per wh
 
 CONFIRMING = "measured again to confirm a suspected regression"
 """Note of a repeated measurement that the gate asked for."""
-TIMING_METRICS = ("latency_tok", "assisted_latency_tok", "speedup", "decode_latency_tok", "ttft_seconds")
 FEWEST_FOR_BLOCKS = 8
 
 

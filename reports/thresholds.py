@@ -1,7 +1,8 @@
 """What the gate lets pass: thresholds per metric, overrides per case, the error rate; read, checked, layered.
 
 Defaults, then `[tool.decodebench.gate]` of pyproject.toml, then `[gate]` of the study as the run file tells it, then
-the command line; the later wins. Knows no runs and no statistics.
+the command line; the later wins. Knows no runs and no statistics, and imports nothing heavy:
+studies check their own table with it.
 
     [tool.decodebench.gate]
     alpha = 0.005                              # chance of any false "regressed" over all tests of one gate
@@ -20,9 +21,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from reports.evidence import TIMING_METRICS
 from reports.run import RunFileError
 
+TIMING_METRICS = ("latency_tok", "assisted_latency_tok", "speedup", "decode_latency_tok", "ttft_seconds")
 # Well below the 5% that people ask about: of changes as large as the threshold only half are measured above it.
 DEFAULT_THRESHOLDS = {"latency_tok": 0.03, "assisted_latency_tok": 0.03, "speedup": 0.03}
 ALPHA = 0.005
@@ -87,6 +88,12 @@ def read_rules(pyproject: Path, study: Mapping[str, Any] | None = None, options:
         )
         rules = replace(rules, thresholds={**rules.thresholds, **given}, overrides=kept)
     return rules
+
+
+def check_rules(raw: Any, source: str) -> dict[str, Any]:
+    """A `gate` table as written, once it is known to be valid; raises RunFileError in one line that names `source`."""
+    _overlaid(GateRules(), raw, source)
+    return dict(raw)
 
 
 def _overlaid(rules: GateRules, raw: Any, source: str) -> GateRules:
