@@ -84,6 +84,7 @@ def test_the_front_keeps_what_none_of_at_least_its_quality_beats(planted):
         at("own", 2.0, 200),
         at("own but larger and slower", 2.5, 300),
         at("quantized, larger and slower", 2.5, 250, "8bit"),
+        at("quantized, beaten by an unquantized one alone", 0.6, 450, "4bit"),
         at("fast but wrong", 0.1, 50, losslessness={"verdict": "wrong"}),
         at("large and fast", 0.5, 400),
     )
@@ -187,6 +188,28 @@ def test_telemetry_names_the_reason_for_what_is_not_drawn(planted):
     assert isinstance(found, Figure)
     assert len(found.panels) == 1
     assert "No power: no such counter." in found.finding
+
+
+def test_telemetry_of_a_gpu_has_power_too_and_is_taken_before_the_processor_s(planted):
+    series = {
+        name: {"seconds": [1.0, 2.0], "values": values}
+        for name, values in (
+            ("utilization_percent", [40, 60]),
+            ("process_memory_bytes", [2**30, 2**31]),
+            ("power_watts", [100, 300]),
+        )
+    }
+    run = planted(base(telemetry={"nvml": {"seconds": 3.0, "series": series}, **readings(0, [90, 110])}))
+
+    found = telemetry(run)
+
+    assert isinstance(found, Figure)
+    assert [panel.title for panel in found.panels] == ["utilization (%)", "memory (GiB)", "power (W)"]
+    assert [panel.alt for panel in found.panels] == [
+        "Utilization from 40 to 60 %, 50 on average.",
+        "Memory from 1 to 2 GiB, 1.5 on average.",
+        "Power from 100 to 300 W, 200 on average.",
+    ]
 
 
 @pytest.fixture
