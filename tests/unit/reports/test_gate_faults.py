@@ -85,6 +85,7 @@ NEAR_TIE = replace(
     facts={"losslessness": {"verdict": "near_ties", "near_ties": 2}},
 )
 WRONG = replace(NEAR_TIE, facts={"losslessness": {"verdict": "wrong", "first": {"prompt": 1, "position": 4}}})
+SYNTHETIC = {**HEADER["study"], "pairs": [{"name": "p", "source": "synthetic"}]}
 OTHER_PROMPTS = {**WORKLOAD, "prompts_sha256": "another"}
 
 TABLE = {
@@ -147,6 +148,13 @@ TABLE = {
     "another token, another machine": (
         BASE,
         heads(PLAIN, OTHER_TOKEN, header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "prompt 1, token 4: 4 -> 99",
+    ),
+    "another token of a synthetic pair in bf16, another machine": (
+        Planted((HALF,), header={"study": SYNTHETIC}),
+        Planted((replace(HALF, samples=OTHER_TOKEN.samples),), header={"study": SYNTHETIC, "environment": OTHER_GPU}),
         [],
         1,
         "prompt 1, token 4: 4 -> 99",
