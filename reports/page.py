@@ -330,7 +330,7 @@ def case_rows(run: Run) -> list[CaseRow]:
             command=case_command(case, run),
             settings=case_settings(case),
         )
-        for case in [*measured, *(case for case in cases if case not in measured)]
+        for case in [*measured, *(case for case in cases if not is_measured(case))]
     ]
 
 

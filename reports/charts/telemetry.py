@@ -14,8 +14,8 @@ from reports.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Ta
 from reports.run import CaseResult, Run
 
 KEY, TITLE = "telemetry", "Utilization, memory and power over time"
-MOST_POINTS = 60
-"""Of one case in a drawing; longer series are thinned."""
+MOST_POINTS, MOST_OF_ALL = 60, 3000
+"""Of one case, and of all cases together, in a drawing; longer series are thinned."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _draw(quantity: Quantity, found: Sequence[Stretch], label: str) -> str:
             "value": value,
         }
         for number, one in enumerate(found)
-        for second, value in _thinned(one)
+        for second, value in _thinned(one, max(2, min(MOST_POINTS, MOST_OF_ALL // len(found))))
     ]
     x = alt.X("minutes:Q", scale=alt.Scale(domainMin=0, nice=False), axis=axis("time measured (minutes)", tickCount=6))
     y = alt.Y(
@@ -197,9 +197,9 @@ def _draw(quantity: Quantity, found: Sequence[Stretch], label: str) -> str:
     return draw(alt.layer(*layers), height=190, label=label)
 
 
-def _thinned(one: Stretch) -> list[tuple[float, float]]:
-    """At most MOST_POINTS readings: means of equal groups."""
+def _thinned(one: Stretch, most: int) -> list[tuple[float, float]]:
+    """At most `most` readings: means of equal groups."""
     pairs = list(zip(one.seconds, one.readings, strict=False))
-    size = -(-len(pairs) // MOST_POINTS)
+    size = -(-len(pairs) // most)
     groups = [pairs[i : i + size] for i in range(0, len(pairs), size)]
     return [(sum(s for s, _ in group) / len(group), sum(v for _, v in group) / len(group)) for group in groups]
