@@ -9,7 +9,7 @@ is a fault of its own kind, and a run without any measured case never passes. Re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.calibration import Noise
 from reports.comparison import is_wrong
@@ -36,6 +36,8 @@ from reports.thresholds import GateRules, fits
 from reports.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
 from reports.verdicts import Fault, FaultKind, Gate, Judgement, Verdict
 
+FEWEST_ALIKE = 3
+
 
 def gate(
     base: Sequence[Run],
@@ -58,8 +60,9 @@ def gate(
     notes = [f"new, without a baseline: {case.id}" for case in matching.new]
     faults += [_fault(case, *found, rules) for case in matching.new if (found := _unmeasured(case, head[0]))]
     judged: list[Sides] = []
+    bases, heads = _indexed(base[1:]), _indexed(head[1:])
     for first, second in matching.pairs:
-        sides = Sides(tuple(_in_runs(first, base)), tuple(_in_runs(second, head)), interleaved)
+        sides = Sides(tuple(_in_runs(first, base[0], bases)), tuple(_in_runs(second, head[0], heads)), interleaved)
         found_faults, note = _faults(sides, len(base), len(head), rules)
         faults += found_faults
         notes += note
@@ -78,7 +81,7 @@ def gate(
     place = {sides.id: number for number, sides in enumerate(judged)}
     judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])
     if not reason:
-        notes += _raised(timings)
+        notes += [*_raised(timings), *_alike(timings, interleaved)]
     stale = [pattern for pattern in rules.allow_missing if not any(fits(one.case, pattern) for one in faults)]
     notes += [f"--allow-missing {pattern!r} fits no missing case; drop it" for pattern in stale]
     return Gate(
@@ -113,13 +116,14 @@ def _refuse(base: Sequence[Run], head: Sequence[Run], interleaved: bool, unfinis
         refuse_other_workloads(base[0], run)
 
 
-def _in_runs(case: CaseResult, runs: Sequence[Run]) -> Iterable[Measured]:
+def _in_runs(case: CaseResult, first: Run, others: Sequence[tuple[Run, Mapping[str, CaseResult]]]) -> list[Measured]:
     """The case in each of the runs that has it; in the first, this very result."""
-    yield Measured(case, runs[0])
-    wanted = identity(case)
-    for run in runs[1:]:
-        found = [other for other in run.finished.values() if identity(other) == wanted]
-        yield from (Measured(other, run) for other in found[:1])
+    found = [(run, by_identity.get(identity(case))) for run, by_identity in others]
+    return [Measured(case, first), *(Measured(other, run) for run, other in found if other is not None)]
+
+
+def _indexed(runs: Sequence[Run]) -> list[tuple[Run, dict[str, CaseResult]]]:
+    return [(run, {identity(case): case for case in run.finished.values()}) for run in runs]
 
 
 def _absences(
@@ -277,6 +281,19 @@ def _raised(timings: Sequence[Judgement]) -> list[str]:
                 f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} of the cases"
             )
     return notes
+
+
+def _alike(timings: Sequence[Judgement], interleaved: bool) -> list[str]:
+    """Whether everything got slower together, which a machine does as well as a change that all cases share."""
+    latencies = [one for one in timings if one.metric in ("latency_tok", "assisted_latency_tok")]
+    if interleaved or len(latencies) < FEWEST_ALIKE or any(one.verdict != "regressed" for one in latencies):
+        return []
+    if any(one.verdict == "regressed" for one in timings if one.metric == "speedup"):
+        return []
+    return [
+        "all cases got slower, none of them against the baseline in its own run: the machine, or a change that all "
+        "share; `python -m reports ab` tells which"
+    ]
 
 
 def _number(percent: str) -> float:

@@ -62,6 +62,7 @@ def test_a_slower_run_is_measured_again_and_fails(run_bench: Bench, study: Path,
     done = run_bench(*arguments, PYTHONPATH=str(HERE), SLOWDOWN="40")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "gate: REGRESSED" in done.stdout
+    assert "[2/2]" in done.stdout and "gate: measuring 1 cases again" in done.stdout
     assert "confirmed when measured again" in " ".join(done.stdout.replace("│", " ").split())
     run = read_run(head)
     assert run.complete

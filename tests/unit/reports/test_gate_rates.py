@@ -114,3 +114,4 @@ def test_a_run_slower_as_a_whole_regresses_in_latency_and_not_against_its_own_ba
     found = gate([simulated(base, "base.jsonl")], [simulated(head, "head.jsonl")], RULES, noise)
     assert {one.metric for one in found.regressions} == {"latency_tok", "assisted_latency_tok"}
     assert len(found.regressions) == CASES
+    assert any("`python -m reports ab` tells which" in note for note in found.notes)
