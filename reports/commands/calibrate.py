@@ -7,10 +7,14 @@ where it was: finished run files in its folder are used again. `--from RUN...` c
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from reports.run import Run, RunFileError, read_run
+
+
+BUSY = 0.25  # of a log ratio
 
 
 def register(commands: Any) -> None:
@@ -35,9 +39,12 @@ def calibrate(options: argparse.Namespace) -> int:
     noise = measure_noise(runs)
     path = options.output or noise_path(noise.hardware)
     write_noise(noise, path)
-    print(f"{noise.pairs} A/A pairs of {noise.study} on {noise.hardware}: 95 in 100 pairs differ by less than")
+    print(f"{noise.pairs} A/A pairs of {noise.study} on {noise.hardware}; 95th percentile of their differences")
+    print("(the largest one of fewer than 19):")
     for metric, floor in noise.floor.items():
-        print(f"  {metric:<22} {100 * floor:7.2f}%  ({noise.counts[metric]} ratios)")
+        print(f"  {metric:<22} {100 * math.expm1(floor):7.2f}%  ({noise.counts[metric]} ratios)")
+    if max(noise.floor.values()) > BUSY:
+        print("Differences this large say that the machine was busy: calibrate again when nothing else runs.")
     print(f"wrote {path}")
     return 0
 
