@@ -14,6 +14,7 @@ from typing import Any
 from reports.run import Run, RunFileError, read_run
 
 
+INTERRUPTED = 130
 BUSY = 0.25  # of a log ratio
 
 
@@ -35,7 +36,11 @@ def calibrate(options: argparse.Namespace) -> int:
 
     if options.pairs < 1:
         raise RunFileError(f"--pairs {options.pairs}: at least 1 is needed; 12 or more tell the noise well")
-    runs = [read_run(file) for file in options.files] if options.files else _measured(options)
+    try:
+        runs = [read_run(file) for file in options.files] if options.files else _measured(options)
+    except KeyboardInterrupt:
+        print("interrupted: the finished runs are kept; the same command goes on with them")
+        return INTERRUPTED
     noise = measure_noise(runs)
     path = options.output or noise_path(noise.hardware)
     write_noise(noise, path)

@@ -180,14 +180,21 @@ def test_what_cannot_be_measured_ends_with_exit_code_2_and_one_line(
     assert (again.returncode, "holds run files already; name a new folder" in again.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "kind", "first", "said"),
+    [
+        (("ab", "--base", "waiting", "-o"), signal.SIGINT, "base-1", "interrupted: no verdict"),
+        (("ab", "--base", "waiting", "-o"), signal.SIGTERM, "base-1", "interrupted: no verdict"),
+        (("calibrate", "--at", "waiting", "--runs"), signal.SIGINT, "a-1", "the same command goes on"),
+    ],
+    ids=["ab", "ab terminated", "calibrate"],
+)
 def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
-    repository: Path, tmp_path: Path, kind: signal.Signals
+    repository: Path, tmp_path: Path, command: tuple[str, ...], kind: signal.Signals, first: str, said: str
 ) -> None:
     runs = tmp_path / "runs"
-    command = [sys.executable, "-m", "reports", "ab", "--base", "waiting", "--study", "mini", "-o", str(runs)]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "reports", *command, str(runs), "--study", "mini"],
         cwd=repository,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -196,13 +203,13 @@ def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     deadline = time.monotonic() + 60
-    while not (runs / "base-1.log").exists() and time.monotonic() < deadline:
+    while not (runs / f"{first}.log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(kind)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "interrupted: no verdict" in output
+    assert said in output
     assert not list(tmp_path.glob("decodebench-ab-*"))
     assert worktrees(repository) == 1
 
