@@ -13,7 +13,6 @@ from typing import Any
 
 from reports.run import Run, RunFileError, read_run
 
-
 INTERRUPTED = 130
 BUSY = 0.25  # of a log ratio
 
