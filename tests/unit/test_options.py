@@ -20,7 +20,7 @@ SYNTHETIC = {"study": "embedded", "pair": "synthetic-tiny", "prompts": "syntheti
 
 # (options, what the line must name: option, value, remedy)
 BAD = [
-    ({"study": "nonsense"}, ["--study", "'nonsense'", "choose one of embedded"]),
+    ({"study": "nonsense"}, ["--study", "'nonsense'", "choose one of compile, embedded"]),
     ({"study": "missing.toml"}, ["--study", "'missing.toml'", "name a .toml file"]),
     ({"pair": "nonsense"}, ["--pair", "'nonsense'", "choose one of embedded", "--model"]),
     ({"pair": "embedded", "model": "a/b"}, ["--model", "'a/b'", "--pair", "drop one"]),

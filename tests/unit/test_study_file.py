@@ -138,5 +138,5 @@ def test_a_study_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_a_study_that_is_a_folder_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     for name in ("folder.toml", "none.toml"):
-        with pytest.raises(StudyError, match=r"no such file; name a \.toml file or one of embedded"):
+        with pytest.raises(StudyError, match=r"no such file; name a \.toml file or one of compile, embedded"):
             load_study(str(tmp_path / name))
