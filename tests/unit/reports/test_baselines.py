@@ -96,6 +96,17 @@ def test_only_the_last_few_are_kept(planted: Plant, tmp_path: Path):
     assert [run.header["promoted"]["from"] for run in rolling] == ["3.jsonl", "4.jsonl"]
 
 
+def test_a_rolling_base_holds_only_the_versions_that_head_has(planted: Plant, tmp_path: Path):
+    folder = tmp_path / "baselines"
+    hardware = {"cpu": "A processor", "cpu_cores": 2}
+    for number, torch in enumerate(("2.13.0", "2.14.0", "2.14.0")):
+        environment = {"hardware": hardware, "versions": {"torch": torch}}
+        run = planted(*measured(), name=f"{number}.jsonl", environment=environment)
+        promote(run, RULES, folder=folder)
+    rolling = find_baselines(str(folder), run, 3)
+    assert [each.header["promoted"]["from"] for each in rolling] == ["1.jsonl", "2.jsonl"]
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden"])
 def test_a_study_cannot_name_a_folder_outside(planted: Plant, name: str):
     run = planted(*measured())

@@ -69,12 +69,13 @@ def with_sample(**changes: Any) -> CaseResult:
     return replace(DRAFTED, samples=(DRAFTED.samples[0], replace(DRAFTED.samples[1], **changes)))
 
 
-def nan_seconds() -> Planted:
-    """A file from elsewhere, since this project writes no NaN."""
+def broken_file(metrics: dict[str, float] | None = None, **changes: float) -> Planted:
+    """A file from elsewhere with one prompt, since this project writes neither NaN nor infinity."""
     header = json.dumps({"kind": "run", "schema": 1, **HEADER})
-    sample = {"prompt": 0, "seconds": float("nan"), "new_tokens": 10, "target_forwards": 4, "output_sha256": "h"}
+    sample = {"prompt": 0, "seconds": 0.5, "new_tokens": 10, "target_forwards": 4, "output_sha256": "h", **changes}
     line = {"kind": "case", "id": DRAFTED.id, "status": "ok", "engine": FP32, "point": ASSISTED, "workload": WORKLOAD}
-    return Planted(raw=f"{header}\n{json.dumps({**line, 'samples': [sample]})}\n" + '{"kind":"end"}\n')
+    case_line = json.dumps({**line, "samples": [sample], "metrics": metrics or {}})
+    return Planted(raw=f'{header}\n{case_line}\n{{"kind":"end"}}\n')
 
 
 FEWER = with_sample(drafted=8, rejected=1, steps=((3, 3), (3, 2), (2, 1), (0, 0)))
@@ -115,9 +116,24 @@ TABLE = {
     ),
     "new case failed": (heads(PLAIN), heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
     "new case measured": (heads(PLAIN), BASE, [], 0, "new, without a baseline"),
-    "seconds are not a number": (heads(DRAFTED), nan_seconds(), [], 1, "unmeasured"),
+    "seconds are not a number": (
+        heads(DRAFTED),
+        broken_file(seconds=float("nan")),
+        [],
+        1,
+        "seconds of prompt 0 is nan",
+    ),
     "zero samples": (BASE, heads(PLAIN, replace(DRAFTED, samples=())), [], 1, "zero samples"),
     "zero seconds": (BASE, heads(PLAIN, with_sample(seconds=0.0)), [], 1, "seconds of prompt 1 is 0.0"),
+    "seconds are infinite": (BASE, broken_file(seconds=float("inf"), prompt=1), [], 1, "seconds of prompt 1 is inf"),
+    "a metric is not a number": (
+        heads(DRAFTED),
+        broken_file(metrics={"power_mean_watts": float("nan")}),
+        [],
+        1,
+        "power_mean_watts is nan",
+    ),
+    "measured now, skipped in the base": (heads(PLAIN, ended_as("skipped")), BASE, [], 0, "measured now, skipped"),
     "prompts missing": (BASE, heads(PLAIN, replace(DRAFTED, samples=DRAFTED.samples[:1])), [], 1, "1 of 2 prompts"),
     "no case at all": (BASE, heads(), [], 1, "nothing measured"),
     "everything missing is allowed": (BASE, heads(), ["--allow-missing", "*"], 1, "nothing measured"),
@@ -174,6 +190,13 @@ TABLE = {
         1,
         "prompt 1, token 4 is not plain decoding's",
     ),
+    "wrong output already in the base": (
+        heads(PLAIN, WRONG),
+        heads(PLAIN, WRONG, header={"environment": OTHER_GPU}),
+        [],
+        0,
+        "PASS: the counts hold",
+    ),
     "sampled differently, another machine": (
         heads(PLAIN, SAMPLED),
         heads(PLAIN, replace(SAMPLED, samples=FEWER.samples), header={"environment": OTHER_GPU}),
@@ -210,6 +233,13 @@ TABLE = {
         1,
         "cache_bytes",
     ),
+    "more parameters in bf16, another machine": (
+        heads(replace(HALF, facts={"weight_bytes": {"target": 100}})),
+        heads(replace(HALF, facts={"weight_bytes": {"target": 104}}), header={"environment": OTHER_GPU}),
+        [],
+        1,
+        "weight_bytes.target",
+    ),
     "more parameters": (
         heads(replace(PLAIN, facts={"weight_bytes": {"target": 100}})),
         heads(replace(PLAIN, facts={"weight_bytes": {"target": 104}})),
@@ -238,6 +268,25 @@ def test_a_fault_has_its_verdict_and_exit_code(
     text = " ".join((output.err if code == 2 else output.out).replace("│", " ").split())
     assert said in text or said.replace(" ", "") in text.replace(" ", "")
     assert code != 2 or output.err.count("\n") == 1, "one line"
+
+
+@pytest.mark.parametrize(
+    ("again", "code", "said"),
+    [
+        (BASE, 0, "INCONCLUSIVE"),
+        (heads(PLAIN, OTHER_TOKEN), 1, "prompt 1, token 4: 4 -> 99"),
+        (heads(PLAIN), 1, "not in every run of head"),
+        (heads(PLAIN, ended_as("failed")), 1, "FAULT: failed"),
+    ],
+)
+def test_a_head_measured_again_is_judged_as_the_first_is(
+    again: Planted, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    names = [str(tmp_path / name) for name in ("base.jsonl", "head.jsonl", "again.jsonl")]
+    for planted, name in zip((BASE, BASE, again), names, strict=True):
+        planted.write(Path(name))
+    assert main(["gate", names[0], names[1], "--confirm-with", names[2]]) == code
+    assert said in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

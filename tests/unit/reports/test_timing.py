@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_correlated_rounds_go_together_and_independent_ones_do_not():
         wave[place] = 0.8 * wave[place - 1] + random.normal()
     assert correlation_length(wave) in (8, 9, 10), "(1 + 0.8) / (1 - 0.8) = 9"
     assert correlation_length(random.normal(size=4000)) == 1
-    assert correlation_length(wave[:40]) <= 10, "at least four units remain"
+    assert correlation_length(np.linspace(0.0, 1.0, 40)) == 10, "at least four units remain"
     assert correlation_length(np.zeros(30)) == 1
 
 
@@ -71,6 +72,7 @@ def slower(percent: float, error: float, degrees: float = 11.0, **changes: objec
         (0.0, 0.05, "inconclusive"),
         (0.0, 0.005, "pass"),
         (-10.0, 0.01, "improved"),
+        (-4.0, 0.02, "pass"),  # shown not to be slower, not shown to be faster
         (-2.0, 0.001, "pass"),
     ],
 )
@@ -110,6 +112,11 @@ def seconds(seed: int, slow: float = 0.0) -> np.ndarray:
     return found
 
 
+def on_other_versions(found: Run) -> Run:
+    environment = found.header["environment"]
+    return replace(found, header={**found.header, "environment": {**environment, "versions": {"torch": "2.14.0"}}})
+
+
 def run(seed: int, slow: float = 0.0) -> Run:
     return simulated(seconds(seed, slow), f"run{seed}")
 
@@ -129,6 +136,44 @@ def test_blocks_find_what_single_runs_of_a_drifting_machine_cannot():
     found = gate(bases, heads, GateRules(), interleaved=True)
     assert {one.case for one in found.regressions} == {heads[0].cases[2].id}
     assert gate(bases[:1], heads[-1:], GateRules()).verdict == "inconclusive"
+
+
+def test_blocks_of_two_versions_are_judged_and_single_runs_are_not():
+    bases = [run(number) for number in range(4)]
+    heads = [on_other_versions(run(10 + number, 0.3)) for number in range(4)]
+    assert gate(bases, heads, GateRules(), interleaved=True).verdict == "regressed"
+    single = gate(bases[:1], heads[:1], GateRules(), NOISE)
+    assert single.verdict == "pass" and "other versions: torch 2.13.0 -> 2.14.0" in single.timing_reason
+
+
+@pytest.mark.parametrize(
+    "noise", [replace(NOISE, study="another"), replace(NOISE, hardware="gpu-another"), None], ids=str
+)
+def test_the_calibration_of_something_else_is_not_used(noise: Noise | None):
+    found = gate([run(1)], [run(2, 0.3)], GateRules(), noise)
+    assert found.verdict == "inconclusive"
+    assert any("make calibrate" in note for note in found.notes)
+
+
+def test_a_run_noisier_than_its_calibration_is_judged_by_its_own_noise():
+    noisy = seconds(2)
+    noisy[:, ::5] *= 3.0
+    found = gate([run(1)], [simulated(noisy, "noisy")], GateRules(), NOISE)
+    assert found.verdict == "inconclusive", "40% slower, by six rounds of thirty"
+    timing = next(one for one in found.judgements if one.metric == "latency_tok")
+    own = change(*({i: (float(each), 10.0) for i, each in enumerate(row)} for row in (seconds(1)[0], noisy[0])))
+    assert timing.ratio.high == pytest.approx(timing.ratio.estimate * math.exp(stats.t.ppf(0.99, 29) * own.error))
+
+
+def test_the_median_of_a_rolling_base_has_its_own_error():
+    """One head run against the median of four: half of the pair's variance each, the base's times pi / 2 over 4."""
+    found = gate([run(number) for number in range(1, 5)], [run(9)], GateRules(), NOISE)
+    timing = next(one for one in found.judgements if one.metric == "latency_tok")
+    totals = [seconds(number)[0].sum() for number in range(1, 5)]
+    deviation = 0.0196 / stats.norm.ppf(0.975)
+    error = deviation * math.sqrt((1 + math.pi / 2 / 4) / 2)
+    assert timing.ratio.estimate == pytest.approx(seconds(9)[0].sum() / math.exp(np.median(np.log(totals))))
+    assert timing.ratio.high / timing.ratio.estimate == pytest.approx(math.exp(stats.t.ppf(0.99, 12) * error), rel=1e-5)
 
 
 def test_with_few_blocks_the_calibration_is_pooled_with_their_spread():
