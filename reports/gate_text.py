@@ -55,8 +55,13 @@ def remarks(found: Gate) -> list[str]:
         lines.append(f"{'allowed' if fault.allowed else 'FAULT'}: {fault.kind}: {named}{fault.reason}")
     if found.timing_reason:
         lines.append(f"timings are reported, not gated: {found.timing_reason}")
-    ungated = Counter(one.detail.partition(";")[0] for one in found.of("not gated") if one.exact)
-    lines += [f"counts reported, not gated: {number} of {reason}" for reason, number in ungated.items()]
+    ungated = [one.detail.partition("; ") for one in found.of("not gated") if one.exact]
+    reasons = Counter(reason.partition(" (")[0] for reason, _, _ in ungated)
+    differing = Counter(reason.partition(" (")[0] for reason, _, first in ungated if first)
+    lines += [
+        f"counts reported, not gated: {number}, of which {differing[reason]} differ: {reason}"
+        for reason, number in reasons.items()
+    ]
     lines += found.notes
     if found.verdict == "inconclusive":
         lines.append(

@@ -121,6 +121,15 @@ def test_markdown_shows_regressions_and_folds_the_rest():
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10}, "nine cells in every row"
 
 
+def test_ungated_counts_are_summed_up_by_reason():
+    differs = Judgement(
+        "p/x", "drafted", "not gated", True, "9", "8", detail="bf16 elsewhere (2 found); prompt 0: 9 -> 8"
+    )
+    assert "counts reported, not gated: 2, of which 1 differ: bf16 elsewhere" in markdown(
+        Gate("b", "h", (ELSEWHERE, differs))
+    )
+
+
 def test_the_terminal_says_the_verdict_last(capsys: pytest.CaptureFixture[str]):
     print_gate(FOUND)
     output = capsys.readouterr().out
