@@ -24,8 +24,8 @@ BLOCK = re.compile(r"<!-- (?P<files>(?:reports/published/\S+ )+)(?P<what>\w+) --
 
 def speed(run: Run) -> str:
     """The table of all decode cases, with the machine above and what it means below."""
-    below = [legend(run), *notes(run)]
-    return "\n\n".join([f"**{title(run)}**", markdown_table(run), *below])
+    below = "\n".join(f"- {note}" for note in notes(run))
+    return "\n\n".join([f"**{title(run)}**", markdown_table(run), legend(run), below])
 
 
 def solved(run: Run) -> str:

@@ -76,8 +76,8 @@ def legend(run: Run) -> str:
     return (
         f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
         f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain "
-        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. Predicted ms: per token, by the "
-        "cost model; off: its speedup over the measured one. * fastest that keeps the baseline's answers."
+        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. Predicted ms: per token, by "
+        "the cost model; off: its speedup over the measured one. * fastest that keeps the baseline's answers."
     )
 
 

@@ -119,12 +119,12 @@ def test_collecting_lists_readable_cases_by_engine_and_imports_no_torch(tiny_stu
     assert ["fp32" in case for case in ids] == [True] * 5 + [False] * 5
 
 
-@pytest.mark.parametrize(("marker", "baselines"), [("speculative", 2), ("baseline", 2), ("humaneval", 0)])
+@pytest.mark.parametrize(("marker", "baselines"), [("speculative", 2), ("baseline", 1), ("humaneval", 0)])
 def test_a_marker_selects_its_cases_with_the_baseline_they_need(
     run_bench: Bench, tiny_study: Path, marker: str, baselines: int
 ) -> None:
     done = run_bench("--study", tiny_study, "--collect-only", "-q", "-m", marker)
-    assert done.stdout.count("/plain,greedy,dynamic]") == baselines
+    assert done.stdout.count("/plain,greedy,dynamic") == baselines, "measured again only where others are compared"
     assert done.stdout.count("/assisted,") == (2 if marker == "speculative" else 0)
 
 
