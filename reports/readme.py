@@ -1,4 +1,4 @@
-"""`python -m reports.readme` (`make readme`): the README's tables, made again from committed run files.
+"""`python -m reports.readme` (`make readme`): the README's tables and pictures, made again from committed run files.
 
 A block between `<!-- RUN... WHAT -->` and `<!-- end -->` is replaced by what its first line names; a test
 checks that the README is what this makes of it. Nothing else of the README is touched.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reports import claims_text, humaneval
 from reports.claims import CLAIMS, evaluate
+from reports.pictures import pictures
 from reports.reference import read_any
 from reports.run import Run, RunFileError
 from reports.tables import legend, markdown_table, notes, title
@@ -38,7 +39,12 @@ def claims(*runs: Run) -> str:
     return claims_text.markdown_table([claims_text.Column(run, evaluate(run, CLAIMS)) for run in runs])
 
 
-BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "solved": solved}
+def pictured(run: Run) -> str:
+    """The charts of a run, which lie beside its file; see `drawn`."""
+    return "\n\n".join(f"![{one.alt}](reports/published/{one.name})\n\n{one.caption}" for one in pictures(run))
+
+
+BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "solved": solved, "pictured": pictured}
 BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
 
 
@@ -56,9 +62,22 @@ def renewed(text: str, root: Path = ROOT) -> str:
     return BLOCK.sub(block, text)
 
 
+def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:
+    """The pictures that a README shows: file and SVG."""
+    found = {}
+    for block in BLOCK.finditer(text):
+        if block["what"] == "pictured":
+            file = root / block["files"].split()[0]
+            found |= {file.parent / one.name: one.svg for one in pictures(read_any(file))}
+    return found
+
+
 def main() -> int:
-    """Rewrite README.md in place."""
-    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Rewrite README.md and its pictures in place."""
+    text = renewed(README.read_text(encoding="utf-8"))
+    README.write_text(text, encoding="utf-8")
+    for path, svg in drawn(text).items():
+        path.write_text(svg, encoding="utf-8")
     return 0
 
 

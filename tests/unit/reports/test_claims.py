@@ -268,7 +268,7 @@ def test_the_seeds_own_table_golden() -> None:
     assert len(findings["best_setting"].comparisons) == 15
 
 
-@pytest.mark.parametrize("name", ["embedded.jsonl", "speculation.jsonl"])
+@pytest.mark.parametrize("name", ["embedded.jsonl", "compile.jsonl"])
 def test_the_published_runs_get_a_verdict_for_every_claim(name: str) -> None:
     run = read_any(PUBLISHED / name)
     findings = by_name(run)

@@ -125,12 +125,12 @@ def test_a_cut_off_run_is_used_with_a_warning(false_run: str, capsys: pytest.Cap
 
 
 def test_the_readme_takes_a_block_of_several_runs() -> None:
-    files = "reports/published/seed_study_l4.csv reports/published/speculation.jsonl"
+    files = "reports/published/seed_study_l4.csv reports/published/compile.jsonl"
     text = renewed(f"before\n<!-- {files} claims -->\nold\n<!-- end -->\nafter")
     lines = text.splitlines()
     assert (lines[0], lines[1], lines[-2:]) == ("before", f"<!-- {files} claims -->", ["<!-- end -->", "after"])
     assert lines[2].count(" | ") == 2 and "old" not in lines
     assert sum(line.startswith("| ") for line in lines) == 2 + len(BUILT_IN)
     assert renewed(text) == text
-    with pytest.raises(RunFileError, match=r"speculation\.jsonl: a block speed is of one run"):
+    with pytest.raises(RunFileError, match=r"compile\.jsonl: a block speed is of one run"):
         renewed(f"<!-- {files} speed -->\nold\n<!-- end -->")

@@ -79,7 +79,7 @@ def test_a_threshold_of_zero_is_itself_and_not_false() -> None:
     assert identity(case("p/a", [], point={"do_sample": False})) != identity(case("p/a", [], point={"do_sample": 0}))
 
 
-@pytest.mark.parametrize("name", ["embedded", "speculation"])
+@pytest.mark.parametrize("name", ["embedded", "compile"])
 def test_identities_within_a_published_run_are_distinct(name: str) -> None:
     run = read_run(PUBLISHED / f"{name}.jsonl")
     cases = [each for each in run.cases if not each.again]

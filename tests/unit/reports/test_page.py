@@ -183,7 +183,7 @@ def test_a_run_of_a_baseline_alone_has_a_page_without_empty_charts(planted):
 def test_published_runs_and_the_published_table_stand_side_by_side(tmp_path):
     path = tmp_path / "new folder" / "report.html"
 
-    write_page([read_any(PUBLISHED / name) for name in ("speculation.jsonl", "seed_study_l4.csv")], path)
+    write_page([read_any(PUBLISHED / name) for name in ("compile.jsonl", "seed_study_l4.csv")], path)
 
     text = path.read_text(encoding="utf-8")
     assert path.stat().st_size < 3_000_000

@@ -6,11 +6,12 @@ import argparse
 import importlib
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from reports.__main__ import COMMANDS
-from reports.readme import README, renewed
+from reports.readme import README, ROOT, drawn, renewed
 from reports.run import RunFileError
 
 
@@ -18,6 +19,24 @@ def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:
     text = README.read_text(encoding="utf-8")
     assert "<!-- reports/published/" in text
     assert renewed(text) == text, "run `make readme`"
+
+
+def test_the_pictures_are_what_the_committed_run_files_make_of_them() -> None:
+    text = README.read_text(encoding="utf-8")
+    found = drawn(text)
+    assert found
+    for path, svg in found.items():
+        assert path.read_text(encoding="utf-8") == svg, "run `make readme`"
+        assert f"({path.relative_to(ROOT)})" in text
+
+
+def test_a_picture_is_a_document_with_its_own_colours() -> None:
+    [svg, *_] = drawn(README.read_text(encoding="utf-8")).values()
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    used = set(re.findall(r"var\((--[\w-]+)\)", svg))
+    defined = re.findall(r"(--[\w-]+):", svg)
+    assert used and all(defined.count(name) == 2 for name in used), "one for light, one for dark"
 
 
 def test_a_block_of_a_missing_run_file_is_refused(tmp_path: Path) -> None:

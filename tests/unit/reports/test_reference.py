@@ -64,7 +64,7 @@ def test_it_says_that_it_was_not_measured_here() -> None:
     assert run.header["reference"] == PUBLISHED == "published elsewhere, not measured here"
     assert is_reference(run) and all(case.notes == (PUBLISHED,) for case in run.cases)
     assert run.header["environment"]["hardware"]["gpu"] == "NVIDIA L4"
-    assert not is_reference(read_any(ROOT / "reports/published/speculation.jsonl"))
+    assert not is_reference(read_any(ROOT / "reports/published/compile.jsonl"))
 
 
 @pytest.mark.parametrize(
