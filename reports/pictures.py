@@ -14,7 +14,7 @@ from reports.charts.figure import Figure, Shape
 from reports.run import Run
 
 STYLE = Path(__file__).resolve().parent / "templates" / "page.css"
-PICTURED = ("speedup", "pareto", "lengths")
+PICTURED = ("speedup", "pareto", "length")
 """Charts that a README shows, where the run has the data."""
 
 SIGNS: dict[Shape, str] = {
@@ -50,7 +50,9 @@ def pictures(run: Run) -> list[Picture]:
             panel = figure.panels[0]
             marks = "; ".join(f"{SIGNS[key.shape]} {key.label}" for key in figure.legend)
             title = figure.title + (f", {panel.title}" if panel.title else "")
-            caption = f"{title}. {figure.finding}" + (f" ({marks})" if marks else "")
+            numbered = "; ".join(f"{number}: {one}" for number, one in enumerate(figure.listed, start=1))
+            explained = "; ".join(part for part in (marks, numbered) if part)
+            caption = f"{title}. {figure.finding}" + (f" ({explained})" if explained else "")
             found.append(Picture(f"{run.path.stem}-{figure.key}.svg", standalone(panel.svg), panel.alt, caption))
     return found
 
