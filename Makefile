@@ -13,8 +13,9 @@ bench: $(INSTALLED)
 	$(RUN) -m pytest perf_tests --study $(STUDY) --results $(RUN_FILE); status=$$?; \
 	test ! -f $(RUN_FILE) || $(RUN) -m reports page $(RUN_FILE) -o $(RUN_FILE:.jsonl=.html) || exit 1; exit $$status
 
+# Two at a time, each file by one of them.
 test: $(INSTALLED)
-	$(RUN) -m pytest tests
+	$(RUN) -m pytest tests -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

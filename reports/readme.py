@@ -64,7 +64,7 @@ def renewed(text: str, root: Path = ROOT) -> str:
 
 def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:
     """The pictures that a README shows: file and SVG."""
-    found = {}
+    found: dict[Path, str] = {}
     for block in BLOCK.finditer(text):
         if block["what"] == "pictured":
             file = root / block["files"].split()[0]

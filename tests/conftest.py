@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fixtures.models.engine import Engine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for a second thread
+for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+    del os.environ[name]  # what a worker starts is no worker: pytest-benchmark would measure nothing
 
 ROOT = Path(__file__).resolve().parent.parent
 

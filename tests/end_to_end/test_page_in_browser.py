@@ -78,13 +78,13 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    """One browser with the page of two published runs, which between them have every chart."""
+    """One browser with the page of the published run, which has every chart."""
     browser, driver_path = (next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, DRIVERS))
     if browser is None or driver_path is None:
         pytest.skip("needs Chromium and ChromeDriver: apt-get install chromium chromium-driver")
     folder = tmp_path_factory.mktemp("page")
     file = folder / "report.html"
-    write_page([read_run(PUBLISHED / name) for name in ("embedded.jsonl", "compile.jsonl")], file)
+    write_page([read_run(PUBLISHED / "embedded.jsonl")], file)
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):

@@ -114,7 +114,7 @@ def test_settings_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(PUBLISHED / "embedded.jsonl"), "--by", "target_quant"]) == 0
     shown = capsys.readouterr().out
     assert "by target_quant, everything else equal" in shown and "4bit against none" in shown
-    assert "first prompt" in shown and "8 cases compared" in shown
+    assert "first prompt" in shown and "10 cases compared" in shown
 
 
 def test_the_published_table_is_marked_and_has_no_intervals(capsys: pytest.CaptureFixture[str]) -> None:
