@@ -206,8 +206,9 @@ def _judge(test: TimingTest, count: int, alpha: float, worse: float, better: flo
     elif test.log + _t(PASS_CONFIDENCE, test.degrees) * test.error < limit:
         verdict = "pass"
     detail = ""
-    if verdict in ("regressed", "improved") and not test.calibrated:
-        verdict, detail = "inconclusive", "beyond assumed noise, but the noise of this machine was never measured"
+    if verdict != "inconclusive" and not test.calibrated:
+        told = "within" if verdict == "pass" else "beyond"
+        verdict, detail = "inconclusive", f"{told} assumed noise, but the noise of this machine was never measured"
     if verdict == "regressed" and len(test.singles) > 1:
         told = " and ".join(f"{100 * math.expm1(single):+.1f}%" for single in test.singles)
         if min(test.singles) <= limit:

@@ -92,8 +92,11 @@ def test_p_floor_and_interval_are_students():
     assert first.raised
 
 
-def test_what_was_not_calibrated_is_not_judged():
-    (found,) = judge_timings([slower(200.0, 0.08, calibrated=False)], 0.005)
+@pytest.mark.parametrize(("percent", "error"), [(200.0, 0.08), (-60.0, 0.08), (0.0, 0.001)])
+def test_what_was_not_calibrated_neither_regresses_nor_improves_nor_passes(percent: float, error: float):
+    (calibrated,) = judge_timings([slower(percent, error)], 0.005)
+    assert calibrated.verdict != "inconclusive"
+    (found,) = judge_timings([slower(percent, error, calibrated=False)], 0.005)
     assert found.verdict == "inconclusive"
     assert "never measured" in found.detail
 
