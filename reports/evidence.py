@@ -43,8 +43,19 @@ def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> lis
     return [
         other
         for other in run.cases
-        if other.id == case.id and other.status == "ok" and other.samples and (CONFIRMING in other.notes) == confirming
+        if other.id == case.id and is_timed(other) and (CONFIRMING in other.notes) == confirming
     ]
+
+
+def is_timed(case: CaseResult) -> bool:
+    """Whether the case ended well and every time of it is a positive number."""
+    times = [time for sample in case.samples for time in (sample.seconds, sample.ttft_seconds) if time is not None]
+    return (
+        case.status == "ok"
+        and bool(times)
+        and all(math.isfinite(time) and time > 0 for time in times)
+        and all(sample.new_tokens > 0 for sample in case.samples)
+    )
 
 
 def timing_series(found: Sequence[CaseResult]) -> dict[str, dict[int, tuple[float, float]]]:
@@ -132,5 +143,7 @@ def _terms(sample: Sample, metric: str) -> tuple[float, float] | None:
         return None if sample.ttft_seconds is None else (sample.ttft_seconds, 1.0)
     if metric == "decode_latency_tok":
         later = sample.new_tokens - sample.first_tokens
-        return None if sample.ttft_seconds is None or later <= 0 else (sample.seconds - sample.ttft_seconds, later)
+        if sample.ttft_seconds is None or later <= 0 or sample.seconds <= sample.ttft_seconds:
+            return None
+        return (sample.seconds - sample.ttft_seconds, later)
     return (sample.seconds, float(sample.new_tokens))

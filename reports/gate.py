@@ -8,8 +8,8 @@ is a fault of its own kind, and a run without any measured case never passes. Re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reports.calibration import Noise
 from reports.comparison import is_wrong
@@ -22,21 +22,24 @@ from reports.exactness import (
     is_quantized,
     scope,
 )
+from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, unmeasured
 from reports.matching import (
     environment_differences,
     hardware_key,
     identity,
     match,
     refuse_other_workloads,
+    repeats,
     versions_key,
 )
 from reports.reference import is_reference
-from reports.run import CaseResult, Completion, Run, RunFileError
+from reports.run import CaseResult, Run, RunFileError
 from reports.thresholds import GateRules, fits
 from reports.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
-from reports.verdicts import Fault, FaultKind, Gate, Judgement, Verdict
+from reports.verdicts import Fault, Gate, Judgement, Verdict
 
 FEWEST_ALIKE = 3
+_WORST_FIRST: tuple[Verdict, ...] = ("regressed", "improved", "not gated", "inconclusive", "pass")
 
 
 def gate(
@@ -56,15 +59,15 @@ def gate(
     """
     _refuse(base, head, interleaved, unfinished)
     matching = match(base[0], head[0])
-    faults = _absences(matching.gone, matching.renamed, head[0], rules)
+    faults = absences(matching.gone, matching.renamed, head[0], rules)
     notes = [f"new, without a baseline: {case.id}" for case in matching.new]
-    faults += [_fault(case, *found, rules) for case in matching.new if (found := _unmeasured(case, head[0]))]
+    faults += [fault_of(case, *found, rules) for case in matching.new if (found := unmeasured(case, head[0]))]
     judged: list[Sides] = []
     bases, heads = _indexed(base[1:]), _indexed(head[1:])
     for first, second in matching.pairs:
         sides = Sides(tuple(_in_runs(first, base[0], bases)), tuple(_in_runs(second, head[0], heads)), interleaved)
-        found_faults, note = _faults(sides, len(base), len(head), rules)
-        faults += found_faults
+        found_faults, note = faults_of(sides, len(base), len(head), rules)
+        faults += found_faults or faults_again(sides, rules)
         notes += note
         if not found_faults and not note:
             judged.append(sides)
@@ -126,81 +129,18 @@ def _indexed(runs: Sequence[Run]) -> list[tuple[Run, dict[str, CaseResult]]]:
     return [(run, {identity(case): case for case in run.finished.values()}) for run in runs]
 
 
-def _absences(
-    gone: Sequence[CaseResult], renamed: Sequence[tuple[CaseResult, CaseResult]], head: Run, rules: GateRules
-) -> list[Fault]:
-    faults = [
-        Fault(case.id, "missing", f"not in {head.path.name}", rules.allows_missing(case.id))
-        for case in gone
-        if case.status != "skipped"
-    ]
-    return faults + [
-        Fault(case.id, "renamed", f"is now {other.id}; promote a run with the new name", rules.allows_missing(case.id))
-        for case, other in renamed
-    ]
-
-
-def _faults(sides: Sides, bases: int, heads: int, rules: GateRules) -> tuple[list[Fault], list[str]]:
-    """What keeps a matched case from being judged: faults, or a note where that is nobody's fault."""
-    base, head = sides.base[0], sides.head[0]
-    if base.case.status == head.case.status == "skipped":
-        return [], [f"skipped in both: {head.case.id}: {head.case.reason}"]
-    for one in sides.head:
-        if found := _unmeasured(one.case, one.run):
-            return [_fault(head.case, *found, rules)], []
-    if len(sides.head) < heads or len(sides.base) < bases:
-        absent = "head" if len(sides.head) < heads else "base"
-        fault = Fault(head.case.id, "missing", f"not in every run of {absent}", rules.allows_missing(head.case.id))
-        return [fault], []
-    if base.case.status == "skipped":
-        return [], [f"measured now, skipped in the base: {head.case.id}"]
-    for one in sides.base:
-        if found := _unmeasured(one.case, one.run):
-            reason = f"{found[0]} in {one.run.path.name} ({found[1]}); promote a run in which it was measured"
-            return [_fault(head.case, "no baseline", reason, rules)], []
-    return [], []
-
-
-def _unmeasured(case: CaseResult, run: Run) -> tuple[FaultKind, str] | None:
-    """Why a case has no usable measurement, or None if it has one."""
-    if case.status != "ok":
-        return case.status, case.reason or "no reason given"
-    if case.kind == "humaneval":
-        completions = _completions(run, case)
-        unjudged = sum(not one.status for one in completions)
-        if not completions or unjudged:
-            return "unmeasured", f"{unjudged} of {len(completions)} completions not judged"
-        return None
-    if not case.samples:
-        return "unmeasured", "zero samples"
-    for sample in case.samples:
-        if not (math.isfinite(sample.seconds) and sample.seconds > 0):
-            return "unmeasured", f"seconds of prompt {sample.prompt} is {sample.seconds}"
-        if sample.new_tokens < 1:
-            return "unmeasured", f"new_tokens of prompt {sample.prompt} is {sample.new_tokens}"
-    broken = [name for name, value in case.metrics.items() if not math.isfinite(value)]
-    if broken:
-        return "unmeasured", f"{broken[0]} is {case.metrics[broken[0]]}"
-    wanted = case.workload.get("num_samples")
-    if isinstance(wanted, int) and len(case.samples) != wanted:
-        return "unmeasured", f"{len(case.samples)} of {wanted} prompts"
-    return None
-
-
-def _fault(case: CaseResult, kind: FaultKind, reason: str, rules: GateRules) -> Fault:
-    return Fault(case.id, kind, reason, rules.allows_missing(case.id))
-
-
 def _exact(sides: Sides, *, same_machine: bool) -> list[Judgement]:
-    """The exact metrics of a case, of every run of head against the first of base."""
+    """The exact metrics of a case, of every measurement in every run of head against the first of base."""
     base = sides.base[0]
     found: dict[str, Judgement] = {}
-    for head in sides.head:
+    for head in _with_repeats(sides.head):
         for one, where in _comparisons(base, head, same_machine):
-            if one.metric not in found or found[one.metric].verdict in ("pass", "improved"):
-                found[one.metric] = _exact_judgement(sides.id, one, where)
+            if head.case.again and one.first:
+                one = replace(one, first=f"measured again: {one.first}")
+            judged = _exact_judgement(sides.id, one, where)
+            found[one.metric] = min(found.get(one.metric, judged), judged, key=_badness)
         if is_wrong(head.case) and not is_wrong(base.case):
-            first = dict(head.case.facts["losslessness"].get("first", {}))
+            first = dict(head.case.facts["losslessness"].get("first") or {})
             told = f"prompt {first.get('prompt', '?')}, token {first.get('position', '?')} is not plain decoding's"
             found["losslessness"] = Judgement(
                 sides.id, "losslessness", "regressed", True, "held", "wrong", detail=f"{told}, and no near tie"
@@ -208,10 +148,23 @@ def _exact(sides: Sides, *, same_machine: bool) -> list[Judgement]:
     return list(found.values())
 
 
+def _badness(one: Judgement) -> int:
+    return _WORST_FIRST.index(one.verdict)
+
+
+def _with_repeats(measured: Sequence[Measured]) -> list[Measured]:
+    """The measurements, and after each the good ones of the same case that were made again in its run."""
+    found = []
+    for one in measured:
+        good = [again for again in repeats(one.case, one.run) if unmeasured(again, one.run) is None]
+        found += [one, *(Measured(again, one.run) for again in good)]
+    return found
+
+
 def _comparisons(base: Measured, head: Measured, same_machine: bool) -> list[tuple[ExactComparison, Scope]]:
     where = scope(base.case, head.case, head.run, same_machine=same_machine)
     if head.case.kind == "humaneval":
-        pairs = compare_problems(_completions(base.run, base.case), _completions(head.run, head.case))
+        pairs = compare_problems(completions_of(base.run, base.case), completions_of(head.run, head.case))
         return [(one, where) for one in pairs]
     sizes = Scope(True) if not is_quantized(head.case) else where
     return [
@@ -227,10 +180,6 @@ def _exact_judgement(case: str, one: ExactComparison, where: Scope) -> Judgement
         verdict = "not gated"
         detail = f"{where.reason}; {one.first}" if one.first else where.reason
     return Judgement(case, one.metric, verdict, True, one.base, one.head, detail=detail)
-
-
-def _completions(run: Run, case: CaseResult) -> list[Completion]:
-    return [one for one in run.completions if one.case == case.id]
 
 
 def _same_machine(base: Run, head: Run) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from reports.between import Between, between_runs
 from reports.calibration import Noise
 from reports.comparison import baseline_measurements
-from reports.evidence import Change, Series, change, latency_name, level, measurements, series, timing_series
+from reports.evidence import Change, Series, change, is_timed, latency_name, level, measurements, series, timing_series
 from reports.run import CaseResult, Run
 from reports.statistics import Interval, holm
 from reports.thresholds import GateRules
@@ -141,7 +141,7 @@ def _with_speedup(measured: Sequence[CaseResult], one: Measured) -> dict[str, _T
     """The timings, and the speedup over plain decoding in the same run, which slows down with the machine too."""
     found = {metric: _Timing(own) for metric, own in timing_series(measured).items()}
     latency = found.get(latency_name(one.case))
-    control = baseline_measurements(measured[0], one.run) if measured else []
+    control = [each for each in baseline_measurements(measured[0], one.run) if is_timed(each)] if measured else []
     if latency is None or not control or any(each.id == one.case.id for each in control):
         return found
     return {**found, "speedup": _Timing(latency.own, series(control, "latency_tok"))}

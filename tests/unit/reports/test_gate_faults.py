@@ -11,7 +11,7 @@ import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
 from reports.__main__ import main
-from reports.run import CaseResult, Completion, RunWriter
+from reports.run import CaseResult, Completion, RunWriter, case_line
 
 FP32 = {**ENGINE, "dtype": "fp32"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
@@ -69,13 +69,23 @@ def with_sample(**changes: Any) -> CaseResult:
     return replace(DRAFTED, samples=(DRAFTED.samples[0], replace(DRAFTED.samples[1], **changes)))
 
 
-def broken_file(metrics: dict[str, float] | None = None, **changes: float) -> Planted:
-    """A file from elsewhere with one prompt, since this project writes neither NaN nor infinity."""
+def again(**changes: Any) -> CaseResult:
+    """Plain decoding measured again, its second prompt changed."""
+    return replace(PLAIN, again=True, samples=(PLAIN.samples[0], replace(PLAIN.samples[1], **changes)))
+
+
+def broken_file(metrics: dict[str, Any] | None = None, *, again: bool = False, **changes: Any) -> Planted:
+    """A file from elsewhere with one prompt, since this project writes neither NaN nor infinity.
+
+    again: the broken measurement is the second one, after a good one.
+    """
     header = json.dumps({"kind": "run", "schema": 1, **HEADER})
     sample = {"prompt": 0, "seconds": 0.5, "new_tokens": 10, "target_forwards": 4, "output_sha256": "h", **changes}
     line = {"kind": "case", "id": DRAFTED.id, "status": "ok", "engine": FP32, "point": ASSISTED, "workload": WORKLOAD}
-    case_line = json.dumps({**line, "samples": [sample], "metrics": metrics or {}})
-    return Planted(raw=f'{header}\n{case_line}\n{{"kind":"end"}}\n')
+    lines = [json.dumps({**line, "samples": [sample], "metrics": metrics or {}, "again": again})]
+    if again:
+        lines.insert(0, json.dumps(case_line(DRAFTED)))
+    return Planted(raw="\n".join([header, *lines, '{"kind":"end"}']) + "\n")
 
 
 FEWER = with_sample(drafted=8, rejected=1, steps=((3, 3), (3, 2), (2, 1), (0, 0)))
@@ -135,6 +145,42 @@ TABLE = {
     ),
     "measured now, skipped in the base": (heads(PLAIN, ended_as("skipped")), BASE, [], 0, "measured now, skipped"),
     "prompts missing": (BASE, heads(PLAIN, replace(DRAFTED, samples=DRAFTED.samples[:1])), [], 1, "1 of 2 prompts"),
+    "a repeated baseline puts out another token": (
+        BASE,
+        heads(PLAIN, DRAFTED, again(output_sha256="other")),
+        [],
+        1,
+        "measured again: prompt 1; the tokens were not kept",
+    ),
+    "a repeated baseline failed": (
+        BASE,
+        heads(PLAIN, DRAFTED, replace(PLAIN, again=True, status="failed", reason="out of order", samples=())),
+        [],
+        1,
+        "FAULT: failed: p/t=none,fp32/plain: measured again in head.jsonl: out of order",
+    ),
+    "a repeated baseline took no time": (
+        BASE,
+        heads(PLAIN, DRAFTED, again(seconds=0.0)),
+        [],
+        1,
+        "measured again in head.jsonl: seconds of prompt 1 is 0.0",
+    ),
+    "a repeated baseline took no time, allowed": (
+        BASE,
+        heads(PLAIN, DRAFTED, again(seconds=0.0)),
+        ["--allow-missing", "*/plain"],
+        0,
+        "allowed: unmeasured",
+    ),
+    "a repeated baseline is the same": (BASE, heads(PLAIN, DRAFTED, again()), [], 0, "INCONCLUSIVE"),
+    "seconds of a repeated baseline are not a number": (
+        heads(DRAFTED),
+        broken_file(again=True, seconds=float("nan")),
+        [],
+        1,
+        "measured again in head.jsonl: seconds of prompt 0 is nan",
+    ),
     "no case at all": (BASE, heads(), [], 1, "nothing measured"),
     "everything missing is allowed": (BASE, heads(), ["--allow-missing", "*"], 1, "nothing measured"),
     "baseline of a case failed": (heads(PLAIN, ended_as("failed")), BASE, [], 1, "FAULT: no baseline"),
