@@ -8,6 +8,7 @@ files and metrics; nothing of timing or rendering.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ COUNTS: dict[str, Callable[[Sample], int]] = {
 }
 OUTPUT = "output_sha256"
 PASS = "pass@1"
+COMPLETIONS = "completions"
 BYTES = ("weight_bytes", "cache_bytes")
 
 
@@ -106,13 +108,45 @@ def compare_bytes(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
 def compare_problems(base: Sequence[Completion], head: Sequence[Completion]) -> list[ExactComparison]:
     """HumanEval problem by problem: solved before and not now is worse, the reverse better, and both are named."""
     before, now = verdicts_of(base), verdicts_of(head)
-    lost = [task for task in before if sum(now.get(task, ())) < sum(before[task])]
+    lost = [task for task in before if task in now and sum(now[task]) < sum(before[task])]
     gained = [task for task in before if task in now and sum(now[task]) > sum(before[task])]
     named = [f"no longer solved: {', '.join(lost)}"] if lost else []
     named += [f"newly solved: {', '.join(gained)}"] if gained else []
     return [
         ExactComparison(PASS, _solved(before), _solved(now), not lost and not gained, not lost, "; ".join(named)),
     ]
+
+
+def compare_completions(base: Sequence[Completion], head: Sequence[Completion]) -> list[ExactComparison]:
+    """Text and tokens of the HumanEval completions that both have; the tasks whose completion changed are named."""
+    before = {(one.task_id, one.sample): one for one in base}
+    pairs = [(before[place], one) for one in head if (place := (one.task_id, one.sample)) in before]
+    changed = list(dict.fromkeys(one.task_id for one, other in pairs if one.completion != other.completion))
+    longer = [(one, other) for one, other in pairs if one.tokens != other.tokens]
+    tokens = sum(one.tokens for one, _ in pairs), sum(other.tokens for _, other in pairs)
+    return [
+        ExactComparison(
+            COMPLETIONS,
+            f"{len(pairs)} completions",
+            f"{len(changed)} tasks differ" if changed else "equal",
+            not changed,
+            first=f"changed output: {', '.join(changed)}" if changed else "",
+        ),
+        ExactComparison(
+            "new_tokens",
+            str(tokens[0]),
+            str(tokens[1]),
+            not longer,
+            first=f"{longer[0][0].task_id}: {longer[0][0].tokens} -> {longer[0][1].tokens}" if longer else "",
+        ),
+    ]
+
+
+def missing_tasks(base: Sequence[Completion], head: Sequence[Completion]) -> list[str]:
+    """The HumanEval tasks that base attempted and head did not, or not as often, in the order of base."""
+    had = Counter(one.task_id for one in base)
+    has = Counter(one.task_id for one in head)
+    return [task for task in had if has[task] < had[task]]
 
 
 def is_quantized(case: CaseResult) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from reports.exactness import missing_tasks
 from reports.matching import repeats
 from reports.run import CaseResult, Completion, Run
 from reports.thresholds import GateRules
@@ -94,6 +95,18 @@ def faults_again(sides: Sides, rules: GateRules) -> list[Fault]:
                     kind, reason = wrong
                     told = f"measured again in {one.run.path.name}: {reason}"
                     found.append(fault_of(sides.head[0].case, kind, told, rules))
+    return found
+
+
+def lost_parts(sides: Sides, rules: GateRules) -> list[Fault]:
+    """What base knows of a case and head does not, though it was measured: HumanEval tasks."""
+    base = sides.base[0]
+    had = completions_of(base.run, base.case)
+    found = []
+    for head in sides.head:
+        if lost := missing_tasks(had, completions_of(head.run, head.case)):
+            told = f"{', '.join(lost)} not attempted in {head.run.path.name}"
+            found.append(fault_of(sides.head[0].case, "missing", told, rules))
     return found
 
 

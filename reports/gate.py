@@ -17,12 +17,13 @@ from reports.exactness import (
     ExactComparison,
     Scope,
     compare_bytes,
+    compare_completions,
     compare_counts,
     compare_problems,
     is_quantized,
     scope,
 )
-from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, unmeasured
+from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, lost_parts, unmeasured
 from reports.matching import (
     environment_differences,
     hardware_key,
@@ -67,7 +68,7 @@ def gate(
     for first, second in matching.pairs:
         sides = Sides(tuple(_in_runs(first, base[0], bases)), tuple(_in_runs(second, head[0], heads)), interleaved)
         found_faults, note = faults_of(sides, len(base), len(head), rules)
-        faults += found_faults or faults_again(sides, rules)
+        faults += found_faults or (() if note else [*faults_again(sides, rules), *lost_parts(sides, rules)])
         notes += note
         if not found_faults and not note:
             judged.append(sides)
@@ -164,11 +165,13 @@ def _with_repeats(measured: Sequence[Measured]) -> list[Measured]:
 def _comparisons(base: Measured, head: Measured, same_machine: bool) -> list[tuple[ExactComparison, Scope]]:
     where = scope(base.case, head.case, head.run, same_machine=same_machine)
     if head.case.kind == "humaneval":
-        pairs = compare_problems(completions_of(base.run, base.case), completions_of(head.run, head.case))
-        return [(one, where) for one in pairs]
+        before, now = completions_of(base.run, base.case), completions_of(head.run, head.case)
+        counts = [*compare_problems(before, now), *compare_completions(before, now)]
+    else:
+        counts = compare_counts(base.case, head.case)
     sizes = Scope(True) if not is_quantized(head.case) else where
     return [
-        *((one, where) for one in compare_counts(base.case, head.case)),
+        *((one, where) for one in counts),
         *((one, sizes) for one in compare_bytes(base.case, head.case)),
     ]
 

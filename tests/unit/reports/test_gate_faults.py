@@ -28,12 +28,13 @@ OTHER_TORCH = {"hardware": {"cpu": "A processor", "cpu_cores": 2}, "versions": {
 
 @dataclass(frozen=True)
 class Planted:
-    """A run file to plant. raw: its text instead."""
+    """A run file to plant. texts: completions by number of the problem, empty if not here. raw: its text instead."""
 
     cases: tuple[CaseResult, ...] = (PLAIN, DRAFTED)
     header: dict[str, Any] = field(default_factory=dict)
     ended: bool = True
     solved: tuple[bool, ...] = ()
+    texts: dict[int, str] = field(default_factory=dict)
     raw: str | None = None
 
     def write(self, path: Path) -> None:
@@ -43,7 +44,9 @@ class Planted:
         writer = RunWriter(path)
         writer.run({**HEADER, **self.header})
         for number, passed in enumerate(self.solved):
-            one = Completion(HUMANEVAL.id, f"HumanEval/{number}", 0, "", 5, 0.1, "passed" if passed else "failed")
+            text = self.texts.get(number, "")
+            verdict = "passed" if passed else "failed"
+            one = Completion(HUMANEVAL.id, f"HumanEval/{number}", 0, text, 5 + len(text), 0.1, verdict)
             writer.completion(one)
             writer.verdict(one)
         for each in self.cases:
@@ -270,6 +273,39 @@ TABLE = {
         [],
         0,
         "newly solved: HumanEval/2",
+    ),
+    "a completion that fails as before is another one": (
+        heads(HUMANEVAL, solved=(True, False)),
+        heads(HUMANEVAL, solved=(True, False), texts={1: "return 1"}),
+        [],
+        1,
+        "changed output: HumanEval/1",
+    ),
+    "another completion in bf16, another machine": (
+        heads(replace(HUMANEVAL, engine=ENGINE), solved=(True, False)),
+        heads(
+            replace(HUMANEVAL, engine=ENGINE),
+            solved=(True, False),
+            texts={1: "return 1"},
+            header={"environment": OTHER_GPU},
+        ),
+        [],
+        0,
+        "of which 2 differ: bf16 on other hardware",
+    ),
+    "an unsolved problem is no longer attempted": (
+        heads(HUMANEVAL, solved=(True, False)),
+        heads(HUMANEVAL, solved=(True,)),
+        [],
+        1,
+        "FAULT: missing: p/t=none,fp32/plain/humaneval: HumanEval/1 not attempted in head.jsonl",
+    ),
+    "more parameters of a case that solves problems": (
+        heads(replace(HUMANEVAL, facts={"weight_bytes": {"target": 100}}), solved=(True,)),
+        heads(replace(HUMANEVAL, facts={"weight_bytes": {"target": 104}}), solved=(True,)),
+        [],
+        1,
+        "weight_bytes.target",
     ),
     "no problem answered": (heads(HUMANEVAL, solved=(True,)), heads(HUMANEVAL), [], 1, "0 of 0 completions"),
     "more cache": (
