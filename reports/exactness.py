@@ -95,14 +95,21 @@ def compare_counts(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
 
 def compare_bytes(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
     """Bytes of weights and cache, where both runs know them; fewer is better."""
-    found = []
-    for name in BYTES:
-        first, second = _flat(base.facts.get(name)), _flat(head.facts.get(name))
-        for part in [each for each in first if each in second]:
-            metric = f"{name}.{part}" if part else name
-            one, other = first[part], second[part]
-            found.append(ExactComparison(metric, str(one), str(other), one == other, other < one))
-    return found
+    first, second = bytes_of(base), bytes_of(head)
+    return [
+        ExactComparison(metric, str(count), str(second[metric]), count == second[metric], second[metric] < count)
+        for metric, count in first.items()
+        if metric in second
+    ]
+
+
+def bytes_of(case: CaseResult) -> dict[str, int]:
+    """The bytes that a case knows of its weights and cache: `weight_bytes.target`, `cache_bytes`, ..."""
+    return {
+        f"{name}.{part}" if part else name: count
+        for name in BYTES
+        for part, count in _flat(case.facts.get(name)).items()
+    }
 
 
 def compare_problems(base: Sequence[Completion], head: Sequence[Completion]) -> list[ExactComparison]:

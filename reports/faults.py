@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from reports.exactness import missing_tasks
+from reports.comparison import baseline_measurements
+from reports.exactness import bytes_of, missing_tasks
 from reports.matching import repeats
 from reports.run import CaseResult, Completion, Run
 from reports.thresholds import GateRules
-from reports.timing import Sides
+from reports.timing import Measured, Sides
 from reports.verdicts import Fault, FaultKind
+
+NOT_EXAMINED = "could not be examined"
+"""How a case's note begins that says why facts are missing."""
 
 
 def absences(
@@ -99,15 +104,41 @@ def faults_again(sides: Sides, rules: GateRules) -> list[Fault]:
 
 
 def lost_parts(sides: Sides, rules: GateRules) -> list[Fault]:
-    """What base knows of a case and head does not, though it was measured: HumanEval tasks."""
-    base = sides.base[0]
-    had = completions_of(base.run, base.case)
-    found = []
+    """What base knows of a case and head does not, though it was measured: HumanEval tasks, bytes, losslessness."""
+    base, found = sides.base[0], []
     for head in sides.head:
-        if lost := missing_tasks(had, completions_of(head.run, head.case)):
+        if lost := _lost_tasks(base, head):
             told = f"{', '.join(lost)} not attempted in {head.run.path.name}"
             found.append(fault_of(sides.head[0].case, "missing", told, rules))
+        if lost := _lost_facts(base.case, head.case):
+            why = "; ".join(note for note in head.case.notes if note.startswith(NOT_EXAMINED))
+            told = f"{', '.join(lost)} known in the base, not in {head.run.path.name}{f' ({why})' if why else ''}"
+            found.append(fault_of(sides.head[0].case, "not examined", told, rules))
     return found
+
+
+def lost_timings(lost: Sequence[tuple[Sides, str]], rules: GateRules) -> list[Fault]:
+    """A gated timing that base has and head lacks; a speedup is allowed to be lost with the baseline it is over."""
+    found = []
+    for sides, metric in lost:
+        base, head = sides.base[0], sides.head[0]
+        over = {one.id for one in baseline_measurements(base.case, base.run)} if metric == "speedup" else set()
+        fault = fault_of(head.case, "unmeasured", f"{metric} known in the base, not in {head.run.path.name}", rules)
+        allowed = fault.allowed or any(rules.allows_missing(name) for name in over)
+        found.append(replace(fault, allowed=allowed))
+    return found
+
+
+def _lost_tasks(base: Measured, head: Measured) -> list[str]:
+    if head.case.kind != "humaneval":
+        return []
+    return missing_tasks(completions_of(base.run, base.case), completions_of(head.run, head.case))
+
+
+def _lost_facts(base: CaseResult, head: CaseResult) -> list[str]:
+    known = bytes_of(head)
+    lost = [metric for metric in bytes_of(base) if metric not in known]
+    return lost + ["losslessness"] * (bool(base.facts.get("losslessness")) and not head.facts.get("losslessness"))
 
 
 def completions_of(run: Run, case: CaseResult) -> list[Completion]:

@@ -23,7 +23,7 @@ from reports.exactness import (
     is_quantized,
     scope,
 )
-from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, lost_parts, unmeasured
+from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, lost_parts, lost_timings, unmeasured
 from reports.matching import (
     environment_differences,
     hardware_key,
@@ -78,9 +78,10 @@ def gate(
     same_machine = all(_same_machine(base[0], run) for run in (*base, *head))
     judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
     own = interleaved and len(base) >= OWN_SPREAD_BLOCKS
-    tests = timing_tests(
+    tests, lost = timing_tests(
         judged, rules, None if reason else _of_machine(noise, head[0], notes, needed=bool(judged) and not own)
     )
+    faults += [] if reason else lost_timings(lost, rules)
     timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
     place = {sides.id: number for number, sides in enumerate(judged)}
     judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])

@@ -78,9 +78,12 @@ class TimingTest:
     singles: tuple[float, ...] = ()
 
 
-def timing_tests(cases: Sequence[Sides], rules: GateRules, noise: Noise | None) -> list[TimingTest]:
-    """Every timing that the rules gate, of every case that was measured on both sides."""
-    found = []
+def timing_tests(
+    cases: Sequence[Sides], rules: GateRules, noise: Noise | None
+) -> tuple[list[TimingTest], list[tuple[Sides, str]]]:
+    """Every timing that the rules gate, of every case that was measured on both sides; and those that head has lost."""
+    found: list[TimingTest] = []
+    lost: list[tuple[Sides, str]] = []
     for sides in cases:
         if sides.head[0].case.kind != "decode":
             continue
@@ -88,14 +91,19 @@ def timing_tests(cases: Sequence[Sides], rules: GateRules, noise: Noise | None) 
         again = [_confirmation(one) for one in sides.head]
         for metric in bases[0]:
             threshold = rules.threshold(metric, sides.id)
-            if threshold is None or not all(metric in each for each in (*bases, *heads)):
+            if threshold is None:
+                continue
+            if not all(metric in each for each in heads):
+                lost.append((sides, metric))
+                continue
+            if not all(metric in each for each in bases):
                 continue
             first = [each[metric] for each in bases]
             second = [each[metric] for each in heads]
             extra = [each[metric] for each in again if metric in each]
             between = between_runs(noise, metric)
             found.append(_test(sides, metric, threshold, first, second, extra, between))
-    return found
+    return found, lost
 
 
 def judge_timings(tests: Sequence[TimingTest], alpha: float) -> list[Judgement]:

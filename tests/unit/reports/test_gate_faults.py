@@ -315,6 +315,42 @@ TABLE = {
         1,
         "cache_bytes",
     ),
+    "the cache is no longer known": (
+        heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 100})),
+        heads(PLAIN, replace(DRAFTED, notes=("could not be examined: RuntimeError: no cache",))),
+        [],
+        1,
+        "FAULT: not examined: p/t=none,d=none,fp32/assisted,k=3: cache_bytes known in the base, not in head.jsonl "
+        "(could not be examined: RuntimeError: no cache)",
+    ),
+    "the draft's parameters are no longer known, allowed": (
+        heads(PLAIN, replace(DRAFTED, facts={"weight_bytes": {"target": 100, "draft": 10}})),
+        heads(PLAIN, replace(DRAFTED, facts={"weight_bytes": {"target": 100}})),
+        ["--allow-missing", "*assisted*"],
+        0,
+        "allowed: not examined: p/t=none,d=none,fp32/assisted,k=3: weight_bytes.draft",
+    ),
+    "losslessness is no longer known": (
+        heads(PLAIN, replace(DRAFTED, facts={"losslessness": {"verdict": "identical"}})),
+        BASE,
+        [],
+        1,
+        "losslessness known in the base, not in head.jsonl",
+    ),
+    "a gated timing is no longer known": (
+        BASE,
+        heads(replace(PLAIN, samples=tuple(replace(one, ttft_seconds=None) for one in PLAIN.samples)), DRAFTED),
+        ["--threshold", "ttft_seconds=0.05"],
+        1,
+        "FAULT: unmeasured: p/t=none,fp32/plain: ttft_seconds known in the base, not in head.jsonl",
+    ),
+    "a speedup is lost with its baseline, allowed": (
+        BASE,
+        heads(replace(PLAIN, status="failed", reason="out of order", samples=()), DRAFTED),
+        ["--allow-missing", "*/plain"],
+        0,
+        "allowed: unmeasured: p/t=none,d=none,fp32/assisted,k=3: speedup known in the base",
+    ),
     "more parameters in bf16, another machine": (
         heads(replace(HALF, facts={"weight_bytes": {"target": 100}})),
         heads(replace(HALF, facts={"weight_bytes": {"target": 104}}), header={"environment": OTHER_GPU}),
