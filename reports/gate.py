@@ -23,7 +23,16 @@ from reports.exactness import (
     is_quantized,
     scope,
 )
-from reports.faults import absences, completions_of, fault_of, faults_again, faults_of, lost_parts, lost_timings, unmeasured
+from reports.faults import (
+    absences,
+    completions_of,
+    fault_of,
+    faults_again,
+    faults_of,
+    lost_parts,
+    lost_timings,
+    unmeasured,
+)
 from reports.matching import (
     environment_differences,
     hardware_key,

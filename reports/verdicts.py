@@ -13,7 +13,16 @@ from reports.statistics import Interval
 Verdict = Literal["pass", "regressed", "improved", "inconclusive", "not gated"]
 Overall = Literal["pass", "regressed", "faulty", "inconclusive"]
 FaultKind = Literal[
-    "missing", "renamed", "skipped", "failed", "oom", "timeout", "unmeasured", "not examined", "no baseline", "nothing measured"
+    "missing",
+    "renamed",
+    "skipped",
+    "failed",
+    "oom",
+    "timeout",
+    "unmeasured",
+    "not examined",
+    "no baseline",
+    "nothing measured",
 ]
 
 

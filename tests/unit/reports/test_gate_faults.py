@@ -315,6 +315,28 @@ TABLE = {
         1,
         "cache_bytes",
     ),
+    "less cache": (
+        heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 100})),
+        heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 99})),
+        [],
+        1,
+        "changed by -1 bytes",
+    ),
+    "fewer parameters": (
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 100}})),
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 96}})),
+        [],
+        1,
+        "changed by -4 bytes",
+    ),
+    "fewer forwards": (BASE, heads(PLAIN, with_sample(draft_forwards=8)), [], 0, "1 improved"),
+    "fewer forwards and another output": (
+        BASE,
+        heads(PLAIN, with_sample(draft_forwards=8, output_sha256="other")),
+        [],
+        1,
+        "REGRESSED (1 regressed",
+    ),
     "the cache is no longer known": (
         heads(PLAIN, replace(DRAFTED, facts={"cache_bytes": 100})),
         heads(PLAIN, replace(DRAFTED, notes=("could not be examined: RuntimeError: no cache",))),
