@@ -50,7 +50,8 @@ def baseline_path(run: Run, folder: Path = FOLDER) -> Path:
 def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
     """The runs to gate `head` against: a run file, or the baseline of head's study and hardware in a folder or `auto`.
 
-    rolling: the last so many of its history, of head's versions only. Raises RunFileError with the remedy.
+    rolling: the last so many of its history, oldest first: the newest one, and of the others those of head's versions
+    (none where the newest one has others). Raises RunFileError with the remedy.
     """
     if rolling < 1:
         raise RunFileError(f"--rolling {rolling}: at least 1 baseline is needed")
@@ -64,9 +65,10 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
         raise RunFileError(f"{path}: no such baseline; write it with `python -m reports promote {head.path}`")
     if rolling == 1:
         return [read_run(path)]
-    earlier = [read_run(each) for each in history(path)[-rolling:]] or [read_run(path)]
-    alike = [run for run in earlier if versions_key(run) == versions_key(head)]
-    return alike or [read_run(path)]
+    *earlier, newest = [read_run(each) for each in history(path)[-rolling:]] or [read_run(path)]
+    if versions_key(newest) != versions_key(head):
+        return [newest]
+    return [*(run for run in earlier if versions_key(run) == versions_key(newest)), newest]
 
 
 def history(path: Path) -> list[Path]:

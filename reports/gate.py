@@ -63,20 +63,28 @@ def gate(
 ) -> Gate:
     """Judge head against base, the same study in all runs.
 
-    Several base runs are a rolling base; several head runs repeat the same measurement. interleaved: base[i] and
-    head[i] were measured in one block. noise: the calibration of this machine. unfinished: head may still lack its end
-    line. Raises RunFileError for runs that cannot be compared: stopped early, other prompts, the same file.
+    Several base runs are a rolling base, oldest first: the last one says which cases, prompts and counts there are, and
+    timings are judged against the median of all. Several head runs repeat the same measurement. interleaved: base[i]
+    and head[i] were measured in one block. noise: the calibration of this machine. unfinished: head may still lack its
+    end line. Raises RunFileError for runs that cannot be compared: stopped early, other prompts, the same file.
     """
+    named = ", ".join(run.path.name for run in base)
+    left_out: list[str] = []
+    if not interleaved:
+        base, left_out = _newest_first(base)
     _refuse(base, head, interleaved, unfinished)
     matching = match(base[0], head[0])
     faults = absences(matching.gone, matching.renamed, head[0], rules)
-    notes = [f"new, without a baseline: {case.id}" for case in matching.new]
+    notes = [*left_out, *(f"new, without a baseline: {case.id}" for case in matching.new)]
     faults += [fault_of(case, *found, rules) for case in matching.new if (found := unmeasured(case, head[0]))]
     judged: list[Sides] = []
     bases, heads = _indexed(base[1:]), _indexed(head[1:])
     for first, second in matching.pairs:
-        sides = Sides(tuple(_in_runs(first, base[0], bases)), tuple(_in_runs(second, head[0], heads)), interleaved)
-        found_faults, note = faults_of(sides, len(base), len(head), rules)
+        earlier = _in_runs(first, base[0], bases)
+        if not interleaved:  # one without this case is one value less in the median
+            earlier = [earlier[0], *(one for one in earlier[1:] if unmeasured(one.case, one.run) is None)]
+        sides = Sides(tuple(earlier), tuple(_in_runs(second, head[0], heads)), interleaved)
+        found_faults, note = faults_of(sides, len(base) if interleaved else len(earlier), len(head), rules)
         faults += found_faults or (() if note else [*faults_again(sides, rules), *lost_parts(sides, rules)])
         notes += note
         if not found_faults and not note:
@@ -99,7 +107,7 @@ def gate(
     stale = [pattern for pattern in rules.allow_missing if not any(fits(one.case, pattern) for one in faults)]
     notes += [f"--allow-missing {pattern!r} fits no missing case; drop it" for pattern in stale]
     return Gate(
-        ", ".join(run.path.name for run in base),
+        named,
         ", ".join(run.path.name for run in head),
         tuple(judgements),
         tuple(faults),
@@ -128,6 +136,21 @@ def _refuse(base: Sequence[Run], head: Sequence[Run], interleaved: bool, unfinis
         raise RunFileError(f"{twice}: given twice; a run compared with itself always passes")
     for run in (*base[1:], *head):
         refuse_other_workloads(base[0], run)
+
+
+def _newest_first(base: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs of a rolling base that decoded what its newest one did, that one first; notes name the others."""
+    if not base:
+        return [], []
+    newest, kept, notes = base[-1], [base[-1]], []
+    for run in reversed(base[:-1]):
+        try:
+            refuse_other_workloads(newest, run)
+        except RunFileError:
+            notes.append(f"{run.path.name} has another workload than {newest.path.name}: left out of the median")
+        else:
+            kept.append(run)
+    return kept, notes
 
 
 def _in_runs(case: CaseResult, first: Run, others: Sequence[tuple[Run, Mapping[str, CaseResult]]]) -> list[Measured]:

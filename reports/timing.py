@@ -6,7 +6,7 @@ What a change is measured against is the noise between runs, which the prompts o
   machine shared with others was seen to run the same code at half its speed, with every prompt slowed alike;
 - interleaved blocks of base and head: the spread of the changes of the blocks; with fewer than four blocks pooled with
   the calibrated deviation, since two or three say little about their own spread;
-- several earlier runs as a rolling base: the median of them, which one odd run cannot move.
+- several earlier runs as a rolling base: the median of them, which one odd run cannot move; the newest comes first.
 
 A timing regressed if it got worse by more than the threshold and the Holm-adjusted p over all timings of all cases is
 at most alpha. It passes only if a change as large as the threshold is excluded at 99%. Between the two it is
@@ -96,9 +96,9 @@ def timing_tests(
             if not all(metric in each for each in heads):
                 lost.append((sides, metric))
                 continue
-            if not all(metric in each for each in bases):
+            if sides.interleaved and not all(metric in each for each in bases):
                 continue
-            first = [each[metric] for each in bases]
+            first = [each[metric] for each in bases if metric in each]
             second = [each[metric] for each in heads]
             extra = [each[metric] for each in again if metric in each]
             between = between_runs(noise, metric)

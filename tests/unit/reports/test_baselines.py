@@ -107,6 +107,41 @@ def test_a_rolling_base_holds_only_the_versions_that_head_has(planted: Plant, tm
     assert [each.header["promoted"]["from"] for each in rolling] == ["1.jsonl", "2.jsonl"]
 
 
+def test_a_rolling_base_is_its_newest_run_alone_where_head_has_other_versions(planted: Plant, tmp_path: Path):
+    hardware = {"cpu": "A processor", "cpu_cores": 2}
+    runs = []
+    for number, torch in enumerate(("2.13.0", "2.14.0")):
+        environment = {"hardware": hardware, "versions": {"torch": torch}}
+        runs.append(planted(*measured(), name=f"{number}.jsonl", environment=environment))
+        promote(runs[-1], RULES, folder=tmp_path / "baselines")
+    rolling = find_baselines(str(tmp_path / "baselines"), runs[0], 2)
+    assert [each.header["promoted"]["from"] for each in rolling] == ["1.jsonl"]
+
+
+def test_counts_and_cases_of_a_rolling_base_are_those_of_its_newest_run(planted: Plant):
+    newer = case("p/new", [plain(0, 1.0), plain(1, 1.0)], engine={**FP32, "pair": "q"})
+    old, accepted = planted(*measured(), name="old.jsonl"), planted(*changed_output(), newer, name="new.jsonl")
+    head = planted(*changed_output(), newer, name="head.jsonl")
+    found = gate([old, accepted], [head], RULES)
+    assert not found.regressions and not found.faults, "the change was accepted, and the case came since"
+    assert found.base == "old.jsonl, new.jsonl"
+    back = planted(*measured(), name="back.jsonl")
+    undone = gate([old, accepted], [back], RULES)
+    assert [one.metric for one in undone.regressions] == ["output_sha256"]
+    assert [(fault.case, fault.kind) for fault in undone.failures] == [("p/new", "missing")]
+
+
+def test_a_rolling_base_leaves_out_what_decoded_something_else(planted: Plant):
+    longer = {"prompts": "embedded", "num_samples": 2, "gen_toks": 20}
+    old = planted(*measured(), name="old.jsonl")
+    new, head = (planted(*measured(workload=longer), name=f"{name}.jsonl") for name in ("new", "head"))
+    found = gate([old, new], [head], RULES)
+    assert not found.faults
+    assert "old.jsonl has another workload than new.jsonl: left out of the median" in found.notes
+    with pytest.raises(RunFileError, match="gen_toks"):
+        gate([new, old], [head], RULES)
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden"])
 def test_a_study_cannot_name_a_folder_outside(planted: Plant, name: str):
     run = planted(*measured())
