@@ -31,7 +31,7 @@ AUTO = "auto"
 class Promotion:
     """Where the baseline is, the verdict against the one before it (None: it is the first, or of another workload).
 
-    refused: why the run was not made the baseline, because it got worse; empty if it was.
+    refused: why the run was not made the baseline, and what would make it one; empty if it was.
     """
 
     path: Path
@@ -81,36 +81,56 @@ def promote(
 ) -> Promotion:
     """Make a run the baseline of its study and hardware, if it is complete, measured, and did not regress.
 
-    accept: why a known change, or another workload, is taken; it is written into the baseline's header. Raises
-    RunFileError where the run cannot be a baseline: stopped early, a case failed, nothing measured, another workload.
+    accept: why a known change, or another workload, is taken; it is written into the baseline's header, and waives
+    nothing else. The first baseline of a machine is compared with those of others, as far as counts hold across
+    machines. Raises RunFileError where the run cannot be a baseline: stopped early, nothing measured, another workload,
+    or a case failed or missing that the rules do not allow to.
     """
     if not run.complete:
         raise RunFileError(f"{run.path}: no end line: the run was stopped; go on with it by --resume {run.path}")
-    failed = next((case for case in run.finished.values() if case.status not in ("ok", "skipped")), None)
-    if failed is not None:
-        raise RunFileError(
-            f"{run.path}: {failed.id} {failed.status}: a baseline that failed gates nothing; measure again"
-        )
+    for case in run.finished.values():
+        if case.status not in ("ok", "skipped") and not rules.allows_missing(case.id):
+            raise RunFileError(
+                f"{run.path}: {case.id} {case.status}: a baseline that failed gates nothing; measure again"
+            )
+    if why := _alone(run, rules):
+        raise RunFileError(f"{run.path}: {why}; measure again")
     path = baseline_path(run, folder)
     found: Gate | None = None
-    if not path.is_file():
-        if first := _alone(run, rules):
-            raise RunFileError(f"{run.path}: {first}; measure again")
+    if path.is_file():
+        found = _compared(path, run, rules, noise, accept)
+        if found is not None and (found.failures or found.regressions) and (found.failures or not accept):
+            return Promotion(path, found, _why_refused(found, path))
     else:
-        try:
-            found = gate([read_run(path)], [run], rules, noise)
-        except RunFileError as error:
-            if not accept:
-                raise RunFileError(f"{error}; to replace it knowingly, give --accept REASON") from None
-        if found is not None and found.verdict in ("regressed", "faulty") and not accept:
-            named = [*(one.case for one in found.regressions), *(one.case for one in found.failures)]
-            return Promotion(path, found, f"{found.verdict} against {path.name}: {', '.join(dict.fromkeys(named))}")
+        for other in sorted(path.parent.glob("*.jsonl")):
+            elsewhere = _compared(other, run, rules, noise, accept)
+            if elsewhere is not None and elsewhere.regressions and not accept:
+                return Promotion(path, elsewhere, _why_refused(elsewhere, other))
     _write(run, path, {"from": run.path.name, **({"accepted": accept} if accept else {})}, keep)
     return Promotion(path, found)
 
 
+def _compared(path: Path, run: Run, rules: GateRules, noise: Noise | None, accept: str) -> Gate | None:
+    """The verdict against a baseline; None where it cannot be compared with, and the reason to accept is given."""
+    try:
+        return gate([read_run(path)], [run], rules, noise)
+    except RunFileError as error:
+        if not accept:
+            raise RunFileError(f"{error}; to replace it knowingly, give --accept REASON") from None
+        return None
+
+
+def _why_refused(found: Gate, path: Path) -> str:
+    """What is to be accepted, or, first, what is to be allowed by name, since no reason waives it."""
+    if found.failures:
+        named = ", ".join(dict.fromkeys(f"{one.case or 'the run'} ({one.kind})" for one in found.failures))
+        return f"{found.verdict} against {path.name}: {named}; measure again, or name them by --allow-missing PATTERN"
+    named = ", ".join(dict.fromkeys(one.case for one in found.regressions))
+    return f"{found.verdict} against {path.name}: {named}; if this is a known change, say so with --accept REASON"
+
+
 def _alone(run: Run, rules: GateRules) -> str:
-    """Why a first baseline is none: the same checks as of a later head, made against itself."""
+    """Why a run is no baseline: the same checks as of a later head, made against itself."""
     twin = Run(Path(f"{run.path}.itself"), run.header, run.cases, True, completions=run.completions)
     found = gate([twin], [run], rules)
     return f"{found.failures[0].case}: {found.failures[0].reason}" if found.failures else ""

@@ -39,7 +39,7 @@ def promote_run(options: argparse.Namespace) -> int:
     if done.refused:
         if done.verdict is not None:
             print_gate(done.verdict)
-        print(f"not promoted: {done.refused}; if this is a known change, say so with --accept REASON")
+        print(f"not promoted: {done.refused}")
         return 1
     print(f"wrote {done.path}" + (f"; against the one before: {headline(done.verdict)}" if done.verdict else ""))
     return 0

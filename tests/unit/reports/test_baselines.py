@@ -77,6 +77,53 @@ def test_a_run_that_got_worse_is_promoted_only_with_a_reason_which_is_kept(
     assert main(["gate", folder, two]) == 0
 
 
+TWO = (*measured(), case("p/other", [plain(0, 1.0), plain(1, 1.0)], engine={**FP32, "pair": "q"}))
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        ((case("p/plain", [], engine=FP32),), "zero samples"),
+        ((case("p/plain", [], engine=FP32, status="skipped"),), "no case was measured"),
+        (measured(status="failed", reason="x"), "a baseline that failed gates nothing"),
+    ],
+)
+def test_no_reason_makes_a_baseline_of_what_was_not_measured(
+    planted: Plant, tmp_path: Path, cases: tuple[object, ...], said: str
+):
+    folder = tmp_path / "baselines"
+    promote(planted(*measured(), name="one.jsonl"), RULES, folder=folder)
+    with pytest.raises(RunFileError, match=said):
+        promote(planted(*cases, name="two.jsonl"), RULES, folder=folder, accept="because")
+
+
+def test_a_reason_takes_changes_and_missing_cases_need_their_names(planted: Plant, tmp_path: Path):
+    folder = tmp_path / "baselines"
+    promote(planted(*TWO, name="one.jsonl"), RULES, folder=folder)
+    fewer = planted(*changed_output(), name="two.jsonl")
+    refused = promote(fewer, RULES, folder=folder, accept="another model")
+    assert "p/other (missing)" in refused.refused and "--allow-missing" in refused.refused
+    assert read_run(refused.path).header["promoted"]["from"] == "one.jsonl"
+    allowing = GateRules(allow_missing=("p/other",))
+    assert "--accept REASON" in promote(fewer, allowing, folder=folder).refused
+    assert not promote(fewer, allowing, folder=folder, accept="another model").refused
+    assert read_run(refused.path).header["promoted"]["accepted"] == "another model"
+
+
+def test_the_first_baseline_of_a_machine_agrees_with_those_of_others(planted: Plant, tmp_path: Path):
+    folder, elsewhere = tmp_path / "baselines", {"hardware": {"gpu": "Another GPU"}, "versions": {"torch": "2.13.0"}}
+    promote(planted(*TWO, name="one.jsonl"), RULES, folder=folder)
+    changed = planted(*changed_output(), name="two.jsonl", environment=elsewhere)
+    refused = promote(changed, RULES, folder=folder)
+    assert "regressed against cpu-a-processor-2c.jsonl: p/plain" in refused.refused
+    assert not refused.path.exists()
+    fewer = planted(*measured(2.0), name="three.jsonl", environment=elsewhere)
+    assert promote(fewer, RULES, folder=folder).path.is_file(), "other cases and times, the same output"
+    other_gpu = {**elsewhere, "hardware": {"gpu": "A third GPU"}}
+    changed = planted(*changed_output(), name="four.jsonl", environment=other_gpu)
+    assert promote(changed, RULES, folder=folder, accept="another model").path.is_file()
+
+
 def test_another_workload_needs_a_reason_too(planted: Plant, tmp_path: Path):
     folder = tmp_path / "baselines"
     promote(planted(*measured(), name="one.jsonl"), RULES, folder=folder)
