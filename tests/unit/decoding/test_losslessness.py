@@ -179,6 +179,8 @@ def test_a_planted_bug_is_wrong(bug: str, dtype: str, monkeypatch: pytest.Monkey
     found = judge(engine, ASSISTED, WORKLOAD, PROMPTS, samples, baseline)
     assert found.verdict == "wrong", found
     assert found.first is not None and not found.first.near_tie
+    compiled = judge(engine, ASSISTED, WORKLOAD, PROMPTS, samples, baseline, compiled=True)
+    assert compiled.verdict == "wrong", "no rounding of compiled kernels explains it either"
 
 
 def test_forwards_that_compute_several_positions_otherwise_are_wrong_not_rounded() -> None:

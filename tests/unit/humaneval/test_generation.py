@@ -208,6 +208,27 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(contextual, monkeypatch
     assert max(fed) > fit, "more rows than fit were tried"
 
 
+def test_memory_that_runs_out_while_rows_join_loses_and_doubles_nothing(coder, monkeypatch):
+    monkeypatch.setattr(generation, "SPAN", 4)
+    join, failed = generation._Pool.join, []
+
+    def full_once(pool, other):
+        if not failed:
+            failed.append([row.ended for row in (*pool.rows, *other.rows)])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        join(pool, other)
+
+    monkeypatch.setattr(generation._Pool, "join", full_once)
+    engine, vocab = coder
+    words = ("x", "    return", "x", "pass", "    return", "x", "pass")
+    asked = [coder_request(vocab, number, word) for number, word in enumerate(words)]
+    found = [one for batch in generate(engine, PLAIN, workload(20), asked, rows=8) for one in batch]
+    assert failed
+    assert sorted(one.request.task_id for one in found) == [request.task_id for request in asked]
+    single = texts(engine, PLAIN, asked, 1, tokens=20)
+    assert {one.request.task_id: (one.text, one.tokens) for one in found} == single
+
+
 def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(contextual):
     with memory_for(contextual, 0), pytest.raises(torch.OutOfMemoryError):
         texts(contextual, PLAIN, requests(), 4)
