@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -60,29 +60,34 @@ def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup
 
 
 def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = False) -> list[CaseResult]:
-    """The baseline's last measurement before the case and its first one after it, of those that ended well.
+    """The baseline's measurement before the case and the next one after it, of those that ended well.
 
     Baselines are measured again and again through a run, because machines slow down and recover; these two stand
-    nearest. Of a case that is itself the baseline: all of its measurements.
+    nearest. All measurements where the case does not lie between two of them (it ran in another engine's block, and
+    the last one alone would be a matter of luck), or is itself the baseline.
     """
     index: _Index = run.derived.get("baselines") or _index(run)
     wanted = _baseline_key(case, same_engine)
     measured = index.measurements.get(wanted, [])
-    if _own_key(case) == wanted:
-        return [other for _, other in measured]
-    place = index.places.get(id(case), len(run.cases))
-    following = bisect(measured, place, key=lambda each: each[0])
-    return [other for _, other in measured[max(0, following - 1) : following + 1]]
+    following = bisect(measured, index.places.get(id(case), len(run.cases)), key=lambda each: each[0])
+    if _own_key(case) != wanted and 0 < following < len(measured):
+        measured = measured[following - 1 : following + 1]
+    return [other for _, other in measured]
 
 
-def drifts(run: Run) -> list[Drift]:
-    """The drift of every baseline that was measured again."""
+def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None) -> list[Drift]:
+    """The drift of every baseline that was measured again.
+
+    latency: a case's seconds per token, None if it has none; those of its samples, unless the run was read without.
+    """
+    latency = latency or _latency_of
     limit = float(run.header.get("study", {}).get("drift_limit", 0.05))
     measured: dict[str, list[float]] = {}
     for case in run.cases:
         if case.status == "ok" and (not case.again or case.id in measured):
             latencies = measured.setdefault(case.id, [])
-            latencies[:] = [*(latencies if case.again else []), _latency(case.samples)] if case.samples else latencies
+            if found_latency := latency(case):
+                latencies[:] = [*(latencies if case.again else []), found_latency]
     found = []
     for name, latencies in measured.items():
         ratios = [drift(first, again) for first, again in pairwise(latencies)]
@@ -96,23 +101,37 @@ def keeps_answers(case: CaseResult) -> bool:
     return case.engine.get("target_quant", "none") == "none" and case.point.get("cache") != "quantized"
 
 
+def is_unproven(case: CaseResult) -> bool:
+    """Whether greedy outputs differ from plain decoding's and nothing shows that rounding explains it."""
+    found = dict(case.facts.get("losslessness") or {})
+    return found.get("verdict") == "not comparable" and bool(found.get("diverged"))
+
+
 def is_wrong(case: CaseResult) -> bool:
     """Whether the case's greedy output was found to differ from plain decoding's by more than rounding explains."""
     return dict(case.facts.get("losslessness") or {}).get("verdict") == "wrong"
 
 
 def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseResult | None:
-    """The fastest case that keeps the baseline's answers; sampled and greedy cases compete alike, wrong ones not."""
-    fit = [
+    """The fastest case that may be chosen (see `competing`)."""
+    return min(competing(cases, base_gen_toks), key=lambda case: _latency(case.samples), default=None)
+
+
+def competing(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> list[CaseResult]:
+    """The cases that keep the baseline's answers; sampled and greedy cases compete alike.
+
+    Cases of wrong output do not, nor those whose outputs differ unexplained.
+    """
+    return [
         case
         for case in cases
         if case.status == "ok"
         and case.samples
         and keeps_answers(case)
         and not is_wrong(case)
+        and not is_unproven(case)
         and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
     ]
-    return min(fit, key=lambda case: _latency(case.samples), default=None)
 
 
 @dataclass(frozen=True)
@@ -166,6 +185,10 @@ def _mean_seconds(measurements: Sequence[CaseResult]) -> dict[int, tuple[float, 
         prompt: (sum(s.seconds for s in samples) / len(samples), samples[0].new_tokens)
         for prompt, samples in found.items()
     }
+
+
+def _latency_of(case: CaseResult) -> float | None:
+    return _latency(case.samples) if case.samples else None
 
 
 def _latency(samples: Sequence[Sample]) -> float:

@@ -41,7 +41,7 @@ def test_a_case_is_compared_with_the_measurements_before_and_after_it(planted: C
     broken = case("base", [], again=True, status="failed")
     run = planted(base[0], fast[0], base[1], fast[1], broken, fast[2], base[2], base[3], fast[3])
     found = [speedup(run.finished[each.id], run).interval.estimate for each in fast]
-    assert found == pytest.approx([1.5, 3.0, 3.0, 8.0])
+    assert found == pytest.approx([1.5, 3.0, 3.0, 3.75]), "the last one: of all, as none comes after it"
     assert [round(each.ratio, 6) for each in drifts(run)] == [2.0], "2, 2, 2 from one measurement to the next"
 
 
@@ -118,6 +118,13 @@ def test_the_fastest_case_that_changes_no_answers_wins(planted: Callable[..., Ru
         case("cache4", [plain(0, 0.1)], point={"strategy": "plain", "cache": "quantized"}),
         case("short", [plain(0, 0.2)], workload={**WORKLOAD, "gen_toks": 5}),
         case("broken", [], status="failed"),
+        case("wrong", [assisted(0, 0.1)], point=ASSISTED, facts={"losslessness": {"verdict": "wrong"}}),
+        case(
+            "unexplained",
+            [assisted(0, 0.1)],
+            point=ASSISTED,
+            facts={"losslessness": {"verdict": "not comparable", "diverged": 3}},
+        ),
     )
     assert best(run.cases, 10).id == "draft4"
     assert [each.id for each in run.cases if not keeps_answers(each)] == ["target4", "cache4"]
