@@ -15,7 +15,11 @@ from reports.run import CaseResult, Run
 GIB = 2**30
 USUAL = ("t=none", "d=none", "greedy", "dynamic")
 """Parts of a case id that go without saying in a short name."""
-LOSSLESS = ("output equal", "output equal but for near ties")
+LOSSLESS = (
+    "output equal",
+    "output equal but for near ties",
+    "output equal but for near ties, as far as these were examined",
+)
 CACHES = ("none", "static", "quantized", "offloaded")
 
 
@@ -65,6 +69,12 @@ def memory_of(case: CaseResult) -> Memory | None:
     return Memory(int(weights["target"] + draft + case.facts.get("cache_bytes", 0)), "weights, and cache where known")
 
 
+def share_of_limit(case: CaseResult) -> float | None:
+    """Decoding speed over what the hardware allows for the same forwards (1 is the limit itself); None if not known."""
+    latency, limit = case.metrics.get("decode_latency_tok"), case.facts.get("limit_tokens_per_second")
+    return 1 / (latency * float(limit)) if latency and limit else None
+
+
 def losslessness(case: CaseResult) -> str:
     """In words: whether the output was compared with plain decoding's, and with what result."""
     if is_wrong(case):
@@ -74,7 +84,7 @@ def losslessness(case: CaseResult) -> str:
     if not keeps_answers(case):
         return "quantized: answers may change"
     if verdict in ("equal", "near_ties"):
-        return LOSSLESS[verdict == "near_ties"]
+        return LOSSLESS[(verdict == "near_ties") + bool(found.get("unexamined"))]
     if verdict == "not comparable":
         return f"{found.get('diverged', 0)} of {found.get('compared', 0)} outputs differ, unexplained"
     return "output not compared"
