@@ -203,9 +203,21 @@ def _pair_up(
 
 
 def _once(run: Run) -> list[CaseResult]:
-    """The last result of every case; one that was measured twice under one identity counts with its last result."""
-    found = {(case.id, identity(case)): case for case in run.cases if not case.again}
-    return list(found.values())
+    """The last result of every case; one that was measured twice under one identity counts with its last result.
+
+    A case that ended before its prompts were read has no hash of them: it is the same as one that has.
+    """
+    found: dict[tuple[str, str], dict[str, CaseResult]] = {}
+    for case in run.cases:
+        if case.again:
+            continue
+        of_case = found.setdefault((case.id, _settings(case, leave_out=_PROMPTS)), {})
+        prompts = str(case.workload.get("prompts_sha256", ""))
+        if not prompts:
+            of_case.clear()
+        of_case.pop("", None)
+        of_case[prompts] = case
+    return [case for of_case in found.values() for case in of_case.values()]
 
 
 def _stated(cases: Iterable[CaseResult]) -> set[str]:

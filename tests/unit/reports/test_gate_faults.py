@@ -100,6 +100,7 @@ NEAR_TIE = replace(
 )
 WRONG = replace(NEAR_TIE, facts={"losslessness": {"verdict": "wrong", "first": {"prompt": 1, "position": 4}}})
 SYNTHETIC = {**HEADER["study"], "pairs": [{"name": "p", "source": "synthetic"}]}
+UNREAD = {name: value for name, value in WORKLOAD.items() if name != "prompts_sha256"}
 OTHER_PROMPTS = {**WORKLOAD, "prompts_sha256": "another"}
 
 TABLE = {
@@ -118,6 +119,20 @@ TABLE = {
     ),
     "case failed": (BASE, heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
     "case out of memory": (BASE, heads(PLAIN, ended_as("oom")), [], 1, "FAULT: oom"),
+    "case failed before its prompts were read, then measured": (
+        BASE,
+        heads(PLAIN, replace(ended_as("failed"), workload=UNREAD), DRAFTED),
+        [],
+        0,
+        "INCONCLUSIVE",
+    ),
+    "case measured, then failed before its prompts were read": (
+        BASE,
+        heads(PLAIN, DRAFTED, replace(ended_as("failed"), workload=UNREAD)),
+        [],
+        1,
+        "FAULT: failed",
+    ),
     "case timed out": (BASE, heads(PLAIN, ended_as("timeout")), [], 1, "FAULT: timeout"),
     "case skipped": (BASE, heads(PLAIN, ended_as("skipped")), [], 1, "FAULT: skipped"),
     "case skipped in both": (
