@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+from contextlib import suppress
 
 from reports.run import RunFileError
 
@@ -27,15 +29,24 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code, also where nobody reads the answer to its end."""
     options = _parser().parse_args(arguments)
+    options.exit_code = 0  # a command with a verdict sets it before it prints
     try:
-        return int(options.run(options))
+        options.exit_code = int(options.run(options))
+        sys.stdout.flush()
     except RunFileError as error:
         print(f"reports: {error}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
-        return 0
+        _close_output()
+    return int(options.exit_code)
+
+
+def _close_output() -> None:
+    """Have what is still to be written go nowhere, so that the interpreter does not fail on it when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,9 +79,9 @@ def rows(found: Gate, verdicts: Sequence[str] = SHOWN) -> list[tuple[Judgement, 
 
 def print_gate(found: Gate, file: Any = None) -> None:
     """Print verdict, table of all that did not simply pass, and remarks; file: None for standard output."""
-    console = Console(file=file, highlight=False)
+    console = _Console(file=file, highlight=False)
     if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=WIDTH_OF_FILES)
+        console = _Console(file=file, highlight=False, width=WIDTH_OF_FILES)
     shown = rows(found)
     if shown:
         table = Table(title=f"{found.head} against {found.base}", title_justify="left")
@@ -96,6 +96,12 @@ def print_gate(found: Gate, file: Any = None) -> None:
         console.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
     style = {"pass": "bold green", "inconclusive": "bold yellow"}.get(found.verdict, "bold red")
     console.print(f"gate: {headline(found)}", markup=False, style=style)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Pass on that nobody reads: rich would exit with 1, whatever the verdict is."""
+        raise BrokenPipeError
 
 
 def markdown(found: Gate) -> str:

@@ -40,6 +40,7 @@ def run_gate(options: argparse.Namespace) -> int:
 
     base, head, interleaved = _runs(options)
     found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=interleaved)
+    options.exit_code = found.exit_code
     write(found, options.format, options.output)
     return found.exit_code
 

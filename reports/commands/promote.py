@@ -36,6 +36,7 @@ def promote_run(options: argparse.Namespace) -> int:
         folder=options.baseline or FOLDER,
         keep=options.keep,
     )
+    options.exit_code = int(bool(done.refused))
     if done.refused:
         if done.verdict is not None:
             print_gate(done.verdict)

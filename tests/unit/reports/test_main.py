@@ -7,9 +7,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from planted_runs import case, plain
 
 from reports.run import Run, read_run
 
@@ -50,6 +52,22 @@ def test_a_reader_that_stops_early_gets_no_traceback(planted: Callable[..., Run]
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(("output", "code"), [("hash0", 0), ("another", 1)])
+@pytest.mark.parametrize("form", ["terminal", "markdown", "junit"])
+def test_a_verdict_that_nobody_reads_still_decides_the_exit_code(
+    planted: Callable[..., Run], output: str, code: int, form: str
+) -> None:
+    sample = plain(0, 1.0)
+    base = planted(case("p/plain", [sample, plain(1, 1.0)]), name="base.jsonl")
+    head = planted(case("p/plain", [replace(sample, output_sha256=output), plain(1, 1.0)]), name="head.jsonl")
+    command = f"{sys.executable} -m reports gate {base.path} {head.path} --format {form}"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command.split(), cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 @pytest.mark.parametrize("arguments", [["show", "RUN"], ["--help"], ["show", "--help"]], ids=" ".join)
