@@ -7,6 +7,7 @@ missing. Knows nothing of rendering.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -54,6 +55,7 @@ from reports.statistics import Interval
 QUANTIZATIONS = ("none", "8bit", "4bit")
 BEST = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False}
 HUMANEVAL_MARGIN = 0.05
+HUMANEVAL_LEAST = 2 * HUMANEVAL_MARGIN  # what the unquantized target has to solve for a loss to show
 SAMPLING = ("do_sample", "temperature", "top_p")
 
 
@@ -218,41 +220,34 @@ def quantized_keeps_humaneval(material: Material) -> Evidence:
     """Share of HumanEval problems solved, quantized less unquantized, against a loss of `HUMANEVAL_MARGIN`.
 
     Paired by problem: for the claim if the interval (Tango) excludes a larger loss; against it if a loss is significant
-    (McNemar). A published score alone cannot show that nothing was lost, so it counts only against the claim.
+    (McNemar). A published score alone cannot show that nothing was lost, so it counts only against the claim. Where the
+    unquantized target solves less than `HUMANEVAL_LEAST`, the comparison is shown and counts neither way: next to
+    nothing could be lost, so the margin would hold whatever quantization does.
     """
     cases = [
         case
         for case in material.run.finished.values()
         if case.kind == "humaneval" and case.status == "ok" and case.point.get("strategy") == "plain"
     ]
-    comparisons = []
+    comparisons, weak = [], []
     for head in cases:
         base = humaneval.base_of(head, material.run)
         if base is None:
             continue
-        label = f"t={value(head, 'target_quant')}"
-        if material.published:
-            comparisons.append(_published_scores(label, head, base))
+        compared = _published_scores(head, base) if material.published else _paired_scores(head, base, material.run)
+        if compared is None:
             continue
-        completions = [humaneval.completions_of(material.run, case.id) for case in (base, head)]
-        if not all(humaneval.verdicts_of(each) for each in completions):
-            continue
-        paired = humaneval.compare(*completions)
-        lost = paired.difference.estimate < 0
-        comparisons.append(
-            Comparison(
-                label,
-                (head.id, base.id),
-                100 * paired.difference.estimate,
-                _in_points(paired),
-                "points",
-                0.0 if paired.difference.low > -HUMANEVAL_MARGIN else 1.0,
-                paired.p_value if lost else 1.0,
-                paired.difference.estimate + HUMANEVAL_MARGIN,
+        comparison, solved = compared
+        if solved < HUMANEVAL_LEAST:
+            comparison = dataclasses.replace(comparison, evidence_for=1.0, evidence_against=1.0)
+            weak.append(
+                f"the unquantized target solves only {100 * solved:.1f}%: "
+                f"a loss of {100 * HUMANEVAL_MARGIN:g} points cannot show"
             )
-        )
-    missing = () if comparisons else ("HumanEval of a quantized target and of the unquantized one",)
-    return Evidence(tuple(comparisons), missing)
+        comparisons.append(comparison)
+    if not comparisons:
+        return Evidence(missing=("HumanEval of a quantized target and of the unquantized one",))
+    return Evidence(tuple(comparisons), tuple(dict.fromkeys(weak)))
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -334,12 +329,40 @@ def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | No
     )
 
 
-def _published_scores(label: str, head: CaseResult, base: CaseResult) -> Comparison:
-    difference = head.metrics["pass_at_1"] - base.metrics["pass_at_1"]
-    found = by_figure(label, (head.id, base.id), 100 * difference, "points", difference + HUMANEVAL_MARGIN)
-    return Comparison(
-        found.label, found.cases, found.estimate, None, "points", 1.0, found.evidence_against, found.favour
+def _published_scores(head: CaseResult, base: CaseResult) -> tuple[Comparison, float]:
+    """The comparison of two published scores, and the share that the base solves."""
+    solved = base.metrics["pass_at_1"]
+    difference = head.metrics["pass_at_1"] - solved
+    found = by_figure(
+        f"t={value(head, 'target_quant')}",
+        (head.id, base.id),
+        100 * difference,
+        "points",
+        difference + HUMANEVAL_MARGIN,
     )
+    return dataclasses.replace(found, evidence_for=1.0), solved
+
+
+def _paired_scores(head: CaseResult, base: CaseResult, run: Run) -> tuple[Comparison, float] | None:
+    """The comparison problem by problem, and the share that the base solves; None if either has no verdict yet."""
+    completions = [humaneval.completions_of(run, case.id) for case in (base, head)]
+    verdicts = [humaneval.verdicts_of(each) for each in completions]
+    if not all(verdicts):
+        return None
+    shares = [sum(each) / len(each) for each in verdicts[0].values()]
+    paired = humaneval.compare(*completions)
+    lost = paired.difference.estimate < 0
+    comparison = Comparison(
+        f"t={value(head, 'target_quant')}",
+        (head.id, base.id),
+        100 * paired.difference.estimate,
+        _in_points(paired),
+        "points",
+        0.0 if paired.difference.low > -HUMANEVAL_MARGIN else 1.0,
+        paired.p_value if lost else 1.0,
+        paired.difference.estimate + HUMANEVAL_MARGIN,
+    )
+    return comparison, sum(shares) / len(shares)
 
 
 def _in_points(paired: humaneval.Paired) -> Interval:

@@ -172,6 +172,55 @@ def test_a_score_that_falls_a_little_without_significance_is_not_enough(tmp_path
     assert deciding.interval.low < -5 < deciding.interval.high
 
 
+@pytest.mark.parametrize("solved", [(5, 6, 7), (16, 16, 0)], ids=["nothing lost", "all lost"])
+def test_a_target_that_solves_next_to_nothing_cannot_show_that_it_keeps_it(
+    tmp_path: Path, solved: tuple[int, int, int]
+) -> None:
+    """5 of 164 are 3.0%, 16 are 9.8%: below twice the margin of 5 points."""
+    finding = by_name(run_of(tmp_path, [], dataclasses.replace(TRUE, solved=solved)))["quantized_keeps_humaneval"]
+    share = {5: "3.0%", 16: "9.8%"}[solved[0]]
+    assert finding.verdict == "not enough evidence"
+    assert finding.missing == (f"the unquantized target solves only {share}: a loss of 5 points cannot show",)
+    assert [one.estimate for one in finding.comparisons] == pytest.approx(
+        [100 * (each - solved[0]) / 164 for each in solved[1:]]
+    )
+    assert not any(one.holds for one in finding.comparisons) and not finding.broken
+
+
+@pytest.mark.parametrize(("base", "verdict"), [(20, "supported"), (19, "not enough evidence")])
+def test_twice_the_margin_is_enough_to_lose(tmp_path: Path, base: int, verdict: str) -> None:
+    world = dataclasses.replace(TRUE, problems=200, solved=(base, base, base))
+    finding = by_name(run_of(tmp_path, [], world))["quantized_keeps_humaneval"]
+    assert (finding.verdict, bool(finding.missing)) == (verdict, base < 20)
+
+
+def test_a_pair_whose_target_solves_enough_still_contradicts_beside_one_that_does_not(tmp_path: Path) -> None:
+    weak, strong = (solved_cases(dataclasses.replace(TRUE, solved=each)) for each in ((5, 5, 5), (100, 100, 70)))
+    other = [
+        (
+            dataclasses.replace(case, id=f"large{case.id}", engine={**case.engine, "pair": "large"}),
+            [dataclasses.replace(one, case=f"large{one.case}") for one in completions],
+        )
+        for case, completions in strong
+    ]
+    finding = by_name(write_claims(tmp_path / "run.jsonl", [], [*weak, *other]))["quantized_keeps_humaneval"]
+    assert finding.verdict == "contradicted" and len(finding.missing) == 1
+    assert [one.estimate for one in finding.broken] == pytest.approx([-100 * 30 / 164])
+
+
+def test_published_scores_next_to_nothing_do_not_count_either(tmp_path: Path) -> None:
+    text = (PUBLISHED / "seed_study_l4.csv").read_text(encoding="utf-8")
+    for score, weaker in (("0.336", "0.090"), ("0.323", "0.090"), ("0.292", "0.010")):
+        assert text.count(score) == 1
+        text = text.replace(score, weaker)
+    path = tmp_path / "weak.csv"
+    path.write_text(text, encoding="utf-8")
+    finding = by_name(read_any(path))["quantized_keeps_humaneval"]
+    assert finding.verdict == "not enough evidence"
+    assert [one.estimate for one in finding.comparisons] == pytest.approx([0, -8])
+    assert finding.missing == ("the unquantized target solves only 9.0%: a loss of 5 points cannot show",)
+
+
 def test_speeds_count_only_beyond_the_change_of_a_baseline(tmp_path: Path) -> None:
     cases = cases_of(TRUE)
     slower = [dataclasses.replace(one, seconds=1.3 * one.seconds) for one in cases[0].samples]
