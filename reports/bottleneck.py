@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from reports.cases import seconds_per_token
+from reports.cases import seconds_per_token, share_of_limit
 from reports.predictions import Curve, curves, predictions
 from reports.run import CaseResult, Run
 
@@ -54,7 +54,7 @@ class Suggestion:
 def bottleneck(case: CaseResult) -> Bottleneck:
     """What limits a measured case, by the rule at the top of this module."""
     shares = _shares(case)
-    limit = _share_of_limit(case)
+    limit = share_of_limit(case)
     if shares:
         kind = max(shares, key=lambda name: shares[name])
         if shares[kind] >= MATTERS:
@@ -110,11 +110,6 @@ def _shares(case: CaseResult) -> dict[Kind, float]:
         "rejection": saved * (metrics["draft_share"] + metrics["verify_share"]),
         "overhead": metrics["other_share"] + call_share,
     }
-
-
-def _share_of_limit(case: CaseResult) -> float | None:
-    latency, limit = case.metrics.get("decode_latency_tok"), case.facts.get("limit_tokens_per_second")
-    return 1 / (latency * float(limit)) if latency and limit else None
 
 
 def _why(kind: str, share: float, metrics: Mapping[str, float]) -> str:

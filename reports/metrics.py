@@ -86,6 +86,7 @@ FACTS: dict[str, Metric] = {
         Metric("draft_weight_bytes", "bytes", "lower", True, "weights of the draft as loaded"),
         Metric("load_seconds", "s", "lower", False, "loading the engine"),
         Metric("compile_seconds", "s", "lower", False, "compiling, before anything was timed"),
+        Metric("graph_breaks", "times", "lower", True, "places where a forward leaves compiled code and comes back"),
         Metric("recompiles", "times", "lower", True, "compilations beyond the first of a graph"),
         Metric("pass_at_1", "share", "higher", False, "HumanEval problems solved at the first try, unbiased"),
     )

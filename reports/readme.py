@@ -6,12 +6,13 @@ checks that the README is what this makes of it. Nothing else of the README is t
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reports import claims_text, humaneval
+from reports import claims_text, costs, humaneval
 from reports.claims import CLAIMS, evaluate
 from reports.pictures import pictures
 from reports.reference import read_any
@@ -34,6 +35,11 @@ def solved(run: Run) -> str:
     return f"**{title(run)}**\n\n{humaneval.markdown_table(run)}"
 
 
+def beside_time(run: Run) -> str:
+    """The table of what settings cost apart from time."""
+    return f"**{title(run)}**\n\n{costs.markdown_table(run)}"
+
+
 def claims(*runs: Run) -> str:
     """The original study's claims on several runs, side by side."""
     return claims_text.markdown_table([claims_text.Column(run, evaluate(run, CLAIMS)) for run in runs])
@@ -44,7 +50,7 @@ def pictured(run: Run) -> str:
     return "\n\n".join(f"![{one.alt}](reports/published/{one.name})\n\n{one.caption}" for one in pictures(run))
 
 
-BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "solved": solved, "pictured": pictured}
+BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "costs": beside_time, "solved": solved, "pictured": pictured}
 BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
 
 
@@ -53,6 +59,8 @@ def renewed(text: str, root: Path = ROOT) -> str:
 
     def block(found: re.Match[str]) -> str:
         what, files = found["what"], found["files"].split()
+        if what == "said":
+            return f"<!-- {found['files']}{what} -->\n{_said(root / files[0])}\n<!-- end -->"
         runs = [read_any(root / file) for file in files]
         if what in BLOCKS and len(files) > 1:
             raise RunFileError(f"{files[1]}: a block {what} is of one run; give it a block of its own")
@@ -60,6 +68,14 @@ def renewed(text: str, root: Path = ROOT) -> str:
         return f"<!-- {found['files']}{what} -->\n{made}\n<!-- end -->"
 
     return BLOCK.sub(block, text)
+
+
+def _said(path: Path) -> str:
+    """The sentence of a JSON file of figures."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["says"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFileError(f"{path}: tells no figures under `says` ({error}); measure again") from None
 
 
 def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:

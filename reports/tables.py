@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports import humaneval
+from reports import costs, humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
 from reports.predictions import prediction_lines, predictions
 from reports.run import CaseResult, Run
@@ -135,6 +135,8 @@ def print_run(run: Run, terminal: Any = None) -> None:
     console.print()
     if rows(run):
         console.print(terminal_table(run))
+    if costs.rows(run):
+        console.print(costs.terminal_table(run))
     if humaneval.humaneval_rows(run):
         console.print(humaneval.terminal_table(run))
     for note in notes(run):

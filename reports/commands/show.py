@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reports import humaneval
+from reports import costs, humaneval
 from reports.run import read_run
 from reports.tables import legend, markdown_table, notes, print_run, rows, title
 
@@ -23,6 +23,8 @@ def show(options: argparse.Namespace) -> int:
     run = read_run(options.file)
     if options.format == "markdown":
         print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}" if rows(run) else title(run))
+        if beside := costs.markdown_table(run):
+            print(f"\n{beside}")
         if solved := humaneval.markdown_table(run):
             print(f"\n{solved}")
         for note in notes(run):
