@@ -164,7 +164,7 @@ _COLUMNS = (
     Column(
         "of the limit (%)",
         _of_limit,
-        "Of the limit: decoding speed over what memory bandwidth and computation, as measured in this run, allow the same "
-        "forwards.",
+        "Of the limit: decoding speed over what memory bandwidth and computation, as measured in this run, allow the "
+        "same forwards.",
     ),
 )
