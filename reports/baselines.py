@@ -100,12 +100,12 @@ def promote(
     if path.is_file():
         found = _compared(path, run, rules, noise, accept)
         if found is not None and (found.failures or found.regressions) and (found.failures or not accept):
-            return Promotion(path, found, _why_refused(found, path))
+            return Promotion(path, found, _faulty(found, path) or _regressed(found, path))
     else:
         for other in sorted(path.parent.glob("*.jsonl")):
             elsewhere = _compared(other, run, rules, noise, accept)
             if elsewhere is not None and elsewhere.regressions and not accept:
-                return Promotion(path, elsewhere, _why_refused(elsewhere, other))
+                return Promotion(path, elsewhere, _regressed(elsewhere, other))
     _write(run, path, {"from": run.path.name, **({"accepted": accept} if accept else {})}, keep)
     return Promotion(path, found)
 
@@ -120,13 +120,17 @@ def _compared(path: Path, run: Run, rules: GateRules, noise: Noise | None, accep
         return None
 
 
-def _why_refused(found: Gate, path: Path) -> str:
-    """What is to be accepted, or, first, what is to be allowed by name, since no reason waives it."""
-    if found.failures:
-        named = ", ".join(dict.fromkeys(f"{one.case or 'the run'} ({one.kind})" for one in found.failures))
-        return f"{found.verdict} against {path.name}: {named}; measure again, or name them by --allow-missing PATTERN"
+def _faulty(found: Gate, path: Path) -> str:
+    """What is to be measured, or allowed by name, since no reason waives it; empty if nothing is."""
+    named = ", ".join(dict.fromkeys(f"{one.case or 'the run'} ({one.kind})" for one in found.failures))
+    told = f"faulty against {path.name}: {named}; measure again, or name them by --allow-missing PATTERN"
+    return told if named else ""
+
+
+def _regressed(found: Gate, path: Path) -> str:
+    """What a reason would take."""
     named = ", ".join(dict.fromkeys(one.case for one in found.regressions))
-    return f"{found.verdict} against {path.name}: {named}; if this is a known change, say so with --accept REASON"
+    return f"regressed against {path.name}: {named}; if this is a known change, say so with --accept REASON"
 
 
 def _alone(run: Run, rules: GateRules) -> str:

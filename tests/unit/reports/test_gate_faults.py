@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
 from reports.__main__ import main
-from reports.run import CaseResult, Completion, RunWriter, case_line
+from reports.calibration import Noise
+from reports.gate import gate
+from reports.matching import versions_key
+from reports.run import CaseResult, Completion, Run, RunWriter, case_line
+from reports.thresholds import GateRules
 
 FP32 = {**ENGINE, "dtype": "fp32"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
@@ -144,21 +149,15 @@ TABLE = {
     ),
     "new case failed": (heads(PLAIN), heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
     "new case measured": (heads(PLAIN), BASE, [], 0, "new, without a baseline"),
-    "seconds are not a number": (
-        heads(DRAFTED),
-        broken_file(seconds=float("nan")),
-        [],
-        1,
-        "seconds of prompt 0 is nan",
-    ),
+    "seconds are not a number": (heads(DRAFTED), broken_file(seconds=float("nan")), [], 2, "seconds is nan"),
     "zero samples": (BASE, heads(PLAIN, replace(DRAFTED, samples=())), [], 1, "zero samples"),
-    "zero seconds": (BASE, heads(PLAIN, with_sample(seconds=0.0)), [], 1, "seconds of prompt 1 is 0.0"),
-    "seconds are infinite": (BASE, broken_file(seconds=float("inf"), prompt=1), [], 1, "seconds of prompt 1 is inf"),
+    "zero seconds": (BASE, heads(PLAIN, with_sample(seconds=0.0)), [], 2, "samples[1].seconds is 0.0"),
+    "seconds are infinite": (BASE, broken_file(seconds=float("inf"), prompt=1), [], 2, "seconds is inf"),
     "a metric is not a number": (
         heads(DRAFTED),
         broken_file(metrics={"power_mean_watts": float("nan")}),
         [],
-        1,
+        2,
         "power_mean_watts is nan",
     ),
     "measured now, skipped in the base": (heads(PLAIN, ended_as("skipped")), BASE, [], 0, "measured now, skipped"),
@@ -177,16 +176,16 @@ TABLE = {
         1,
         "FAULT: failed: p/t=none,fp32/plain: measured again in head.jsonl: out of order",
     ),
-    "a repeated baseline took no time": (
+    "a repeated baseline lacks a prompt": (
         BASE,
-        heads(PLAIN, DRAFTED, again(seconds=0.0)),
+        heads(PLAIN, DRAFTED, replace(again(), samples=PLAIN.samples[:1])),
         [],
         1,
-        "measured again in head.jsonl: seconds of prompt 1 is 0.0",
+        "measured again in head.jsonl: 1 of 2 prompts",
     ),
-    "a repeated baseline took no time, allowed": (
+    "a repeated baseline lacks a prompt, allowed": (
         BASE,
-        heads(PLAIN, DRAFTED, again(seconds=0.0)),
+        heads(PLAIN, DRAFTED, replace(again(), samples=PLAIN.samples[:1])),
         ["--allow-missing", "*/plain"],
         0,
         "allowed: unmeasured",
@@ -196,8 +195,8 @@ TABLE = {
         heads(DRAFTED),
         broken_file(again=True, seconds=float("nan")),
         [],
-        1,
-        "measured again in head.jsonl: seconds of prompt 0 is nan",
+        2,
+        "seconds is nan",
     ),
     "no case at all": (BASE, heads(), [], 1, "nothing measured"),
     "everything missing is allowed": (BASE, heads(), ["--allow-missing", "*"], 1, "nothing measured"),
@@ -215,9 +214,9 @@ TABLE = {
         2,
         "seed 0 != 1",
     ),
-    "seconds are null": (heads(DRAFTED), broken_file(seconds=None), [], 2, "seconds of prompt 0 is None, not a number"),
-    "new tokens are null": (heads(DRAFTED), broken_file(new_tokens=None), [], 2, "new_tokens of prompt 0 is None"),
-    "a metric is null": (heads(DRAFTED), broken_file(metrics={"alpha": None}), [], 2, "alpha is None, not a number"),
+    "seconds are null": (heads(DRAFTED), broken_file(seconds=None), [], 2, "seconds is None"),
+    "new tokens are null": (heads(DRAFTED), broken_file(new_tokens=None), [], 2, "new_tokens is None"),
+    "a metric is null": (heads(DRAFTED), broken_file(metrics={"alpha": None}), [], 2, "alpha is None"),
     "newer schema": (BASE, Planted(raw='{"kind":"run","schema":99}\n'), [], 2, "schema 99 is newer"),
     "damaged file": (BASE, Planted(raw="{broken\n"), [], 2, "not JSON"),
     "empty file": (BASE, Planted(raw=""), [], 2, "no line of kind 'run'"),
@@ -473,3 +472,17 @@ def test_unusable_input_is_refused_in_one_line(
     output = capsys.readouterr().err
     assert said in output
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, 0.0])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_times_that_are_none_are_a_fault_and_judge_no_other_case(seconds: float, repeated: bool):
+    """Runs that come from elsewhere than a file, which refuses such times when it is read."""
+    broken = replace(again(seconds=seconds), again=repeated)
+    cases = (PLAIN, DRAFTED, broken) if repeated else (broken, DRAFTED)
+    base, head = (Run(Path(name), HEADER, each, True) for name, each in (("b", (PLAIN, DRAFTED)), ("h", cases)))
+    noise = Noise("cpu-a-processor-2c", versions_key(base), "planted", 12, dict.fromkeys(GateRules().thresholds, 0.01))
+    found = gate([base], [head], GateRules(), noise)
+    assert (found.failures[0].case, found.failures[0].kind) == (PLAIN.id, "unmeasured")
+    judged = {one.metric for one in found.judgements if one.case == DRAFTED.id and not one.exact}
+    assert judged == ({"assisted_latency_tok", "speedup"} if repeated else {"assisted_latency_tok"})
