@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from reports.reference import read_any
 from reports.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
+from reports.run_checks import check_needed
 
 Column = npt.NDArray[np.float64]
 
@@ -25,8 +26,6 @@ _DEFAULTS: dict[str, Any] = {
     for item in dataclasses.fields(Sample)
     if item.default is not dataclasses.MISSING
 }
-
-_NEEDED = ("seconds", "new_tokens", "target_forwards")
 
 
 class Samples:
@@ -100,13 +99,19 @@ class Journal:
             return Samples([])
         self._file.seek(self._offsets[id(case)])
         try:
-            samples = Samples(parse_line(self._file.readline()).get("samples", ()))
-            for name in _NEEDED:
-                if not np.isfinite(samples.column(name)).all():
-                    raise ValueError(f"{name} is not finite")
+            rows = parse_line(self._file.readline()).get("samples", ())
+            check_needed(rows)
+            return Samples(rows)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise unusable(case, error, self.run) from None
-        return samples
+            raise RunFileError(
+                f"{self.run.path}: line {self._line(case)}: {case.id}: its samples cannot be used "
+                f"({type(error).__name__}: {error}); measure again"
+            ) from None
+
+    def _line(self, case: CaseResult) -> int:
+        """The number of a case's line, counted when it is asked for."""
+        with self.run.path.open("rb") as file:
+            return file.read(self._offsets[id(case)]).count(b"\n") + 1
 
 
 def unusable(case: CaseResult, error: Exception, *runs: Run) -> RunFileError:

@@ -19,6 +19,8 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
+from reports.run_checks import check_case, check_header, check_samples, check_times
+
 SCHEMA = 1
 _SAMPLES = b'"samples":[{'
 
@@ -201,7 +203,7 @@ def read_run(path: Path | str) -> Run:
 
     A torn last line is dropped with a warning, and so is everything of an older schema that is unknown here.
     Raises RunFileError for a file that is missing, not a run file, damaged before its last line, without a
-    `run` line, or of a newer schema.
+    `run` line, of a newer schema, or with a key that holds something else than it must.
     """
     return _read(Path(path), with_samples=True).run
 
@@ -224,6 +226,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             _check_schema(path, line)
             if header is None:
                 header = line
+                _check_header(path, number, line)
             end = {}
         elif kind == "case":
             if header is None:
@@ -341,6 +344,13 @@ def _check_schema(path: Path, line: Mapping[str, Any]) -> None:
         raise RunFileError(f"{path}: schema {schema} is newer than {SCHEMA}, the newest known here; update decodebench")
 
 
+def _check_header(path: Path, number: int, line: Mapping[str, Any]) -> None:
+    try:
+        check_header(line)
+    except ValueError as error:
+        raise RunFileError(f"{path}: line {number}: {error}; the file is damaged, measure again") from None
+
+
 _CASE_FIELDS = {item.name: item for item in dataclasses.fields(CaseResult)}
 _SAMPLE_FIELDS = {item.name: item for item in dataclasses.fields(Sample)}
 
@@ -352,6 +362,8 @@ def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
     values = {key: value for key, value in line.items() if key in _CASE_FIELDS and key != "kind"}
     values["kind"] = line.get("case_kind", "decode")
     try:
+        check_case(line)
+        check_samples(line.get("samples", ()))
         values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
         values["notes"] = tuple(line.get("notes", ()))
         return CaseResult(**values)
@@ -369,11 +381,12 @@ def _completion(
     values = {key: value for key, value in line.items() if key in _COMPLETION_FIELDS}
     place = tuple(line.get(key) for key in ("case", "task_id", "sample"))
     try:
+        check_times("seconds", [line.get("seconds", 0.0)])
         if line["kind"] == "completion":
             completions[place] = Completion(**values)
         else:
             completions[place] = dataclasses.replace(completions[place], status=line["status"], detail=line["detail"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise RunFileError(f"{path}: line {number}: not a {line['kind']} of schema {SCHEMA}: {error}") from None
 
 
