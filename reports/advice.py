@@ -99,8 +99,21 @@ class Advice:
     lines: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class NoAdvice:
+    """A target of which no candidate meets the constraints. excluded: how many each of them rules out; why: in words,
+    with what would be enough."""
+
+    target: str
+    candidates: int
+    excluded: dict[str, int]
+    why: str
+
+
 def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
     """The advice for every target of the run that has a case under the constraints, in the order of the run file.
+
+    The other targets are in `without_advice`.
 
     Raises RunFileError if the run holds no candidate, or none meets the constraints; the message says which
     constraint excludes how many, and what would be enough.
@@ -110,14 +123,26 @@ def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
     if not everyone:
         kind, remedy = ("sampled", "drop --sampled") if constraints.sampled else ("greedy", "add --sampled")
         raise RunFileError(f"{run.path}: no {kind} case was measured at the study's length; measure some, or {remedy}")
-    by_target: dict[str, list[Candidate]] = {}
-    for one in everyone:
-        by_target.setdefault(weights_of(run, str(one.case.engine.get("pair", ""))).target, []).append(one)
-    advised = [_advice(target, group, run, constraints) for target, group in by_target.items()]
+    advised = [_advice(target, group, run, constraints) for target, group in _by_target(everyone, run).items()]
     found = [one for one in advised if one is not None]
     if not found:
         raise RunFileError(f"{run.path}: {_nothing_meets(everyone, constraints)}")
     return found
+
+
+def without_advice(run: Run, constraints: Constraints) -> list[NoAdvice]:
+    """The targets of the run that have candidates of which none meets the constraints, in the order of the run file."""
+    tests = _tests(constraints)
+    return [
+        NoAdvice(
+            target,
+            len(group),
+            {name: sum(not test(one) for one in group) for name, test in tests.items()},
+            _nothing_meets(group, constraints),
+        )
+        for target, group in _by_target(candidates(run, sampled=constraints.sampled), run).items()
+        if not any(all(test(one) for test in tests.values()) for one in group)
+    ]
 
 
 def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
@@ -169,6 +194,14 @@ def separation(best: CaseResult, other: CaseResult, again: Mapping[str, Sequence
         reach = math.log(ratio.high / ratio.estimate)
         needed = math.ceil(len(prompts) * (reach / math.log(ratio.estimate)) ** 2)
     return Separation(other.id, ratio, len(prompts), needed)
+
+
+def _by_target(everyone: Iterable[Candidate], run: Run) -> dict[str, list[Candidate]]:
+    """Target model -> its candidates, in the order of the run file."""
+    found: dict[str, list[Candidate]] = {}
+    for one in everyone:
+        found.setdefault(weights_of(run, str(one.case.engine.get("pair", ""))).target, []).append(one)
+    return found
 
 
 def _advice(target: str, group: list[Candidate], run: Run, constraints: Constraints) -> Advice | None:

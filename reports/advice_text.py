@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.advice import Advice, Candidate, Separation, gibibytes
+from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
 from reports.tables import interval_text
 
 LIMITS = {
@@ -21,13 +21,13 @@ LIMITS = {
 FRONT = ("case", "tokens/s", "memory", "pass@1", "perplexity", "keeps the answers")
 
 
-def markdown(advice: Sequence[Advice]) -> str:
-    """All advice in Markdown."""
-    return "\n\n".join(_markdown(one) for one in advice)
+def markdown(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> str:
+    """All advice in Markdown. without: the targets that there is none for."""
+    return "\n\n".join([*(_markdown(one) for one in advice), *(f"### {one.target}\n\n- {one.why}" for one in without)])
 
 
-def terminal(advice: Sequence[Advice]) -> None:
-    """Print all advice with rich."""
+def terminal(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> None:
+    """Print all advice with rich. without: the targets that there is none for."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -52,43 +52,49 @@ def terminal(advice: Sequence[Advice]) -> None:
         for line in one.lines:
             console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print()
+    for missing in without:
+        console.print(Text(f"{missing.target}: {missing.why}", style="bold yellow"), soft_wrap=True)
 
 
-def as_json(advice: Sequence[Advice]) -> list[dict[str, Any]]:
-    """All advice as plain data: cases by id, figures with their units in their names; what is unknown is left out."""
-    return [
-        {
-            "target": one.target,
-            "best": _candidate(one.best),
-            **({"speedup": _interval(one.speedup.interval)} if one.speedup else {}),
-            **({"baseline": one.speedup.baseline} if one.speedup else {}),
-            "engine": dict(one.best.case.engine),
-            "point": dict(one.best.case.point),
-            "candidates": one.candidates,
-            "excluded": dict(one.excluded),
-            "front": [_candidate(each) for each in one.front],
-            **({"runner_up": one.runner_up.id} if one.runner_up else {}),
-            "against": [
-                {
-                    "case": each.other,
-                    "ratio": _interval(each.ratio),
-                    "separated": each.separated,
-                    "prompts": each.prompts,
-                    **({"prompts_needed": each.prompts_needed} if each.prompts_needed is not None else {}),
-                }
-                for each in one.against
-            ],
-            "bottleneck": {
-                "kind": LIMITS[one.bottleneck.kind],
-                "shares": dict(one.bottleneck.shares),
-                **({} if one.bottleneck.share_of_limit is None else {"share_of_limit": one.bottleneck.share_of_limit}),
-                "why": one.bottleneck.why,
-            },
-            "suggestions": [dataclasses.asdict(each) for each in one.suggestions],
-            "lines": list(one.lines),
-        }
-        for one in advice
-    ]
+def as_json(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> list[dict[str, Any]]:
+    """All advice as plain data: cases by id, figures with their units in their names; what is unknown is left out.
+
+    without: the targets that there is no advice for; theirs has no `best`, and `why`.
+    """
+    return [_advice(one) for one in advice] + [dataclasses.asdict(one) for one in without]
+
+
+def _advice(one: Advice) -> dict[str, Any]:
+    return {
+        "target": one.target,
+        "best": _candidate(one.best),
+        **({"speedup": _interval(one.speedup.interval)} if one.speedup else {}),
+        **({"baseline": one.speedup.baseline} if one.speedup else {}),
+        "engine": dict(one.best.case.engine),
+        "point": dict(one.best.case.point),
+        "candidates": one.candidates,
+        "excluded": dict(one.excluded),
+        "front": [_candidate(each) for each in one.front],
+        **({"runner_up": one.runner_up.id} if one.runner_up else {}),
+        "against": [
+            {
+                "case": each.other,
+                "ratio": _interval(each.ratio),
+                "separated": each.separated,
+                "prompts": each.prompts,
+                **({"prompts_needed": each.prompts_needed} if each.prompts_needed is not None else {}),
+            }
+            for each in one.against
+        ],
+        "bottleneck": {
+            "kind": LIMITS[one.bottleneck.kind],
+            "shares": dict(one.bottleneck.shares),
+            **({} if one.bottleneck.share_of_limit is None else {"share_of_limit": one.bottleneck.share_of_limit}),
+            "why": one.bottleneck.why,
+        },
+        "suggestions": [dataclasses.asdict(each) for each in one.suggestions],
+        "lines": list(one.lines),
+    }
 
 
 def _markdown(one: Advice) -> str:

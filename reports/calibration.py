@@ -90,7 +90,7 @@ def noise_path(hardware: str) -> Path:
 
 
 def write_noise(noise: Noise, path: Path) -> None:
-    """Write the floors as JSON, rounded up to six digits after the point."""
+    """Write the floors as JSON, rounded up to six digits after the point; RunFileError if it cannot be written."""
     floor = {metric: math.ceil(value * 1e6) / 1e6 for metric, value in noise.floor.items()}
     content = {
         "schema": SCHEMA,
@@ -103,8 +103,11 @@ def write_noise(noise: Noise, path: Path) -> None:
         "counts": dict(noise.counts),
         "runs": list(noise.runs),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(f"{path}: cannot be written ({error.strerror}); name a file in a folder you own") from None
 
 
 def read_noise(path: Path) -> Noise:

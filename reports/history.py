@@ -101,12 +101,13 @@ class Series:
 
 @dataclass(frozen=True)
 class History:
-    """All series below a folder. sources: the run files used, by hardware and time."""
+    """All series below a folder. sources: the run files used, by hardware and time; warnings: what of them was not."""
 
     folder: Path
     sources: tuple[Source, ...]
     series: tuple[Series, ...]
     unreadable: tuple[Unreadable, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def changes(self) -> list[tuple[Series, Change]]:
@@ -125,7 +126,9 @@ def history(folder: Path) -> History:
         raise RunFileError(f"{folder}: holds no usable run file (*.jsonl){told}; `make bench` writes one")
     sources = _sources(runs)
     series = _series(runs, sources)
-    return History(folder, tuple(sources), tuple(_judged(series, dict(zip(sources, runs, strict=True)))), unreadable)
+    judged = tuple(_judged(series, dict(zip(sources, runs, strict=True))))
+    warnings = tuple(one for run in runs for one in run.warnings)
+    return History(folder, tuple(sources), judged, unreadable, warnings)
 
 
 def change_places(values: Sequence[float]) -> list[tuple[int, float]]:

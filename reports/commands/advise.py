@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import warn
 from reports.run import RunFileError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -38,13 +39,15 @@ def advise(options: argparse.Namespace) -> int:
         lossless=options.lossless,
         sampled=options.sampled,
     )
-    found = advice.advise(read_any(options.file), constraints)
+    run = read_any(options.file)
+    warn([run])
+    found, without = advice.advise(run, constraints), advice.without_advice(run, constraints)
     if options.format == "json":
-        print(json.dumps(advice_text.as_json(found), indent=1, allow_nan=False))
+        print(json.dumps(advice_text.as_json(found, without), indent=1, allow_nan=False))
     elif options.format == "markdown":
-        print(advice_text.markdown(found))
+        print(advice_text.markdown(found, without))
     else:
-        advice_text.terminal(found)
+        advice_text.terminal(found, without)
     return 0
 
 

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import warn
 from reports.run import Run, RunFileError, read_run
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ def calibrate(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted: the finished runs are kept; the same command goes on with them")
         return INTERRUPTED
+    warn(runs)
     noise = measure_noise(runs)
     path = options.output or noise_path(noise.hardware)
     write_noise(noise, path)

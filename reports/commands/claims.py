@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import warn
 from reports.run import Run, RunFileError
 
 TERMINAL_WIDTH_OF_FILES = 170
@@ -47,9 +47,7 @@ def claims(options: argparse.Namespace) -> int:
         console.print(terminal_table(columns))
         for line in details(columns) if options.details else ():
             console.print(line, markup=False)
-    for column in columns:
-        for warning in column.run.warnings:
-            print(f"reports: {warning}", file=sys.stderr)
+    warn(column.run for column in columns)
     contradicted = any(finding.verdict == "contradicted" for column in columns for finding in column.findings)
     return 1 if contradicted and options.fail_on else 0
 

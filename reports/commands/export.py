@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import warn
 from reports.run import RunFileError
 
 FORMATS = ("github-action-benchmark", "bencher", "csv", "parquet", "pytest-benchmark", "markdown")
@@ -64,6 +65,7 @@ def _content(options: argparse.Namespace) -> bytes:
     from reports.reference import is_reference, read_any
 
     run = read_any(options.file)
+    warn([run])
     form, metrics = options.format, options.metric
     timed = any(case.samples for case in run.cases)
     if not timed and (form == "pytest-benchmark" or options.samples or (is_reference(run) and form == "markdown")):

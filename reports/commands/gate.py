@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import warn
+
 FORMATS = ("terminal", "markdown", "junit", "sarif", "github")
 
 
@@ -39,6 +41,7 @@ def run_gate(options: argparse.Namespace) -> int:
     from reports.gate import gate
 
     base, head, interleaved = _runs(options)
+    warn([*base, *head])
     found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=interleaved)
     options.exit_code = found.exit_code
     write(found, options.format, options.output)

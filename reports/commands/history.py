@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reports.commands.warning import tell
 from reports.run import RunFileError
 
 
@@ -25,6 +26,7 @@ def history(options: argparse.Namespace) -> int:
     from reports.history_page import as_json, page
 
     found = read_history(options.folder)
+    tell(found.warnings)
     as_text = options.format == "json"
     text = json.dumps(as_json(found), indent=1, allow_nan=False) + "\n" if as_text else page(found)
     output = options.output or (None if as_text else Path("history.html"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.gate import add_rules, noise_of, rules_of
+from reports.commands.warning import warn
 
 
 def register(commands: Any) -> None:
@@ -28,6 +29,7 @@ def promote_run(options: argparse.Namespace) -> int:
     if options.keep < 1:
         raise RunFileError(f"--keep {options.keep}: at least 1 baseline is kept")
     run = read_run(options.file)
+    warn([run])
     done = promote(
         run,
         rules_of(options, run),

@@ -200,3 +200,23 @@ def test_the_command_prints_every_format_and_says_what_it_cannot_use(
     assert len(told) == 3
     assert "--max-memory excludes 3 of 3" in told[0]
     assert "write a number from 0 to 1" in told[1]
+
+
+def test_a_target_that_no_case_meets_the_constraints_for_is_told_with_the_constraint(
+    planted: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = [one(f"large/{i}", [1.0, 1.0], weights=900 + i, engine=ENGINE | {"pair": "large"}) for i in range(2)]
+    path = str(planted(one("p/plain", [1.0, 1.0]), *large).path)
+    why = "no case meets the constraints: --max-memory excludes 2 of 2 (the least is 900 MiB); loosen one"
+
+    assert main(["advise", path, "--max-memory", "200MiB"]) == 0
+    assert f"large: {why}" in capsys.readouterr().out
+    assert main(["advise", path, "--max-memory", "200MiB", "--format", "markdown"]) == 0
+    assert f"### large\n\n- {why}" in capsys.readouterr().out
+    assert main(["advise", path, "--max-memory", "200MiB", "--format", "json"]) == 0
+    met, unmet = json.loads(capsys.readouterr().out)
+    assert met["best"]["case"] == "p/plain"
+    assert unmet == {"target": "large", "candidates": 2, "excluded": {"--max-memory": 2}, "why": why}
+
+    assert main(["advise", path, "--max-memory", "2GiB"]) == 0
+    assert "no case meets" not in capsys.readouterr().out
