@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from reports import humaneval
-from reports.comparison import Drift
+from reports.comparison import Drift, drifts
 from reports.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
 from reports.journal import Column, Journal, Samples, unusable
 from reports.matching import (
@@ -29,7 +29,7 @@ from reports.matching import (
 from reports.metrics import FACTS, METRICS, Metric
 from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
-from reports.statistics import Interval, drift, paired_quantile_ratio, paired_ratio
+from reports.statistics import Interval, paired_quantile_ratio, paired_ratio
 
 Direction = Literal["better", "worse", "changed", "same", "none shown"]
 
@@ -318,15 +318,8 @@ def _solved(one: CaseResult, other: CaseResult, base: Run, head: Run) -> humanev
 
 
 def _drifts(run: Run) -> list[Drift]:
-    """As `comparison.drifts`, from the metrics of runs that were read without samples."""
-    limit = float((run.header.get("study") or {}).get("drift_limit", 0.05))
-    found = []
-    for again in (case for case in run.cases if case.again and case.status == "ok"):
-        first = run.finished.get(again.id)
-        latencies = [case_figure(METRICS["latency_tok"], case) for case in (first, again) if case is not None]
-        if len(latencies) == 2 and latencies[0] and latencies[1]:
-            found.append(Drift(again.id, drift(latencies[0], latencies[1]), limit))
-    return found
+    """Of a run that was read without samples, from the metrics of its cases."""
+    return drifts(run, lambda case: case_figure(METRICS["latency_tok"], case))
 
 
 def _measured(one: CaseResult, other: CaseResult) -> bool:

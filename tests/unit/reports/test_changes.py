@@ -26,6 +26,7 @@ from reports.journal import open_journal
 from reports.metrics import METRICS, derive
 from reports.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
 from reports.statistics import Interval
+from reports.tables import notes
 
 Plant = Callable[..., Run]
 PUBLISHED = Path(__file__).parents[3] / "reports" / "published"
@@ -325,6 +326,18 @@ def test_unstable_baselines_are_told(planted: Plant) -> None:
     steady = planted(measured(0.1), measured(0.104, again=True), name="base.jsonl")
     shaky = planted(measured(0.1), measured(0.12, again=True), name="head.jsonl")
     assert [each.ratio for each in compared(steady.path, shaky.path).unstable] == [pytest.approx(1.2)]
+
+
+def test_a_slow_drift_is_as_stable_here_as_where_the_run_is_shown(planted: Plant) -> None:
+    def measured(latency: float, **changes: Any) -> CaseResult:
+        return case("p/a", [plain(0, latency * 10)], metrics={"latency_tok": latency}, **changes)
+
+    creeping = (measured(0.1), measured(0.104, again=True), measured(0.108, again=True))
+    run = planted(*creeping, name="base.jsonl")
+    assert compared(run.path, run.path).unstable == () and not any("UNSTABLE" in note for note in notes(run))
+    jumping = planted(*creeping, measured(0.12, again=True), measured(0.14, again=True), name="head.jsonl")
+    (found,) = compared(run.path, jumping.path).unstable
+    assert found.ratio == pytest.approx(0.14 / 0.12), "one entry: the largest of 1.04, 1.038, 1.111 and 1.167"
 
 
 def test_the_published_table_against_a_run_is_matched_by_settings(planted: Plant) -> None:
