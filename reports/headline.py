@@ -10,7 +10,16 @@ from typing import Literal
 
 from reports import humaneval
 from reports.cases import LOSSLESS, losslessness, of_full_length, seconds_per_token
-from reports.comparison import Drift, baseline_measurements, best, drifts, is_wrong, keeps_answers, speedup
+from reports.comparison import (
+    Drift,
+    baseline_measurements,
+    best,
+    competing,
+    drifts,
+    is_wrong,
+    keeps_answers,
+    speedup,
+)
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
 
@@ -33,11 +42,12 @@ class Solved:
 class Headline:
     """What to deploy. decision: a setting that is shown to be faster; plain decoding, for want of one; or no speed.
 
-    case: the setting, or the baseline. rivals: how many measured settings it was picked from, which makes its estimate
-    a little too good. faster_unproven: the fastest setting, where its interval contains 1 and it was passed over for
-    that. lossless_instead: where the setting's own output is not shown to be plain decoding's, the fastest one that is
-    shown both faster and lossless. quantized_faster: the fastest quantized setting, where it is faster still.
-    drifts: of the baselines; empty if none was measured again.
+    case: the setting, or the baseline. rivals: how many settings could have been picked (they keep the baseline's
+    answers and have its speed to be compared with; baselines are none), which makes the estimate of the one that was a
+    little too good. alone: nothing but baselines was measured. faster_unproven: the fastest setting, where its interval
+    contains 1 and it was passed over for that. lossless_instead: where the setting's own output is not shown to be
+    plain decoding's, the fastest one that is shown both faster and lossless. quantized_faster: the fastest quantized
+    setting, where it is faster still. drifts: of the baselines; empty if none was measured again.
     """
 
     decision: Decision
@@ -46,6 +56,7 @@ class Headline:
     tokens_per_second: float | None
     lossless: str
     rivals: int
+    alone: bool
     faster_unproven: CaseResult | None
     lossless_instead: CaseResult | None
     quantized_faster: CaseResult | None
@@ -65,7 +76,7 @@ def headline(run: Run) -> Headline:
     """
     cases = of_full_length(run)
     left = [case for case in cases if case.samples]
-    gen_toks = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    gen_toks = _gen_toks(run)
     passed_over: CaseResult | None = None
     while (fastest := best(left, gen_toks)) is not None:
         found = speedup(fastest, run)
@@ -87,6 +98,7 @@ def _headline(
     run: Run,
 ) -> Headline:
     per_token = None if case is None else seconds_per_token(case)
+    settings = [one for one in cases if not _is_baseline(one, run)]
     plain = "is the reference itself" if decision == "plain" else ""
     return Headline(
         decision=decision,
@@ -94,7 +106,8 @@ def _headline(
         speedup=interval,
         tokens_per_second=1 / per_token if per_token else None,
         lossless=plain or ("" if case is None else losslessness(case)),
-        rivals=len(cases),
+        rivals=sum(bool(baseline_measurements(one, run)) for one in competing(settings, _gen_toks(run))),
+        alone=not settings,
         faster_unproven=passed_over,
         lossless_instead=None if case is None or decision == "plain" else _lossless_instead(case, cases, run),
         quantized_faster=None if case is None else _quantized_faster(case, cases, run),
@@ -122,6 +135,12 @@ def _quantized_faster(case: CaseResult, cases: list[CaseResult], run: Run) -> Ca
         if found is not None and found.interval.low > 1:
             return other
     return None
+
+
+def _gen_toks(run: Run) -> int | None:
+    """The number of new tokens that the study asks for."""
+    found: int | None = run.header.get("study", {}).get("workload", {}).get("gen_toks")
+    return found
 
 
 def _is_baseline(case: CaseResult, run: Run) -> bool:

@@ -187,7 +187,7 @@ def verdict(found: Headline, run: Run) -> str:
             return "No verdict on speed: this run measured HumanEval alone."
         return "No verdict: this run measured no plain decoding to compare its settings with."
     name = _names(run)[found.case.id]
-    if found.rivals == 1:
+    if found.alone:
         return "Plain decoding alone was measured: there is no other setting to choose."
     if found.speedup is None:
         return "Stay with plain decoding: no setting that keeps its answers is shown to be faster."
@@ -220,8 +220,11 @@ def _caveats(found: Headline, run: Run) -> Iterator[str]:
                 f"Fastest that is shown to keep plain decoding's output: {_names(run)[found.lossless_instead.id]}, "
                 f"{interval_text(instead.interval)}."
             )
-    if found.decision == "deploy" and found.rivals > 2:
-        yield f"Picked as the fastest of {found.rivals} measured settings, so its figure is a little too good."
+    if found.decision == "deploy" and found.rivals > 1:
+        yield (
+            f"Picked as the fastest of {found.rivals} settings that keep plain decoding's model, "
+            "so its figure is a little too good."
+        )
 
 
 def _facts(found: Headline, run: Run) -> Iterator[Fact]:

@@ -101,6 +101,18 @@ def test_a_run_without_a_baseline_has_no_verdict_and_says_so(planted):
     assert "no plain decoding" in verdict(headline(run), run)
 
 
+def test_only_settings_that_could_have_been_deployed_count_as_rivals(planted):
+    slower = fast(0.8, 0.8, name=f"{FAST},slower")
+    quantized = fast(0.1, 0.1, name=f"{FAST},4bit", engine={**ENGINE, "target_quant": "4bit"})
+    wrong = fast(0.1, 0.1, name=f"{FAST},wrong", facts={"losslessness": {"verdict": "wrong"}})
+    other_dtype = fast(0.9, 0.9, name=f"{FAST},fp32", engine={**ENGINE, "dtype": "fp32"})
+    sampled = fast(0.9, 0.9, name=f"{FAST},sampled", point={**ASSISTED, "do_sample": True})
+    run = planted(base(), fast(0.5, 0.5), slower, quantized, wrong, other_dtype, sampled, base(again=True))
+
+    assert (headline(run).decision, headline(run).rivals) == ("deploy", 2), "it and the slower one"
+    assert any("fastest of 2 settings" in caveat for caveat in section(run, "run1").caveats)
+
+
 def test_an_unsteady_machine_is_told_on_top(planted):
     run = planted(base(), fast(0.5, 0.5), base(1.5, 1.5, again=True))
 
