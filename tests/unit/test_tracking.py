@@ -138,6 +138,20 @@ def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
     assert Broken.calls == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_warnings_are_errors_the_run_goes_on_and_the_failure_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken:
+        def log(self, *arguments: Any, **more: Any) -> None:
+            raise ConnectionError("no route")
+
+    tracker = Tracker(Broken())
+    tracker.log(RESULT)
+    tracker.finish()
+    assert "no route" in capsys.readouterr().err
+
+
 def test_a_server_that_cannot_be_reached_is_waited_for_briefly_and_the_run_written_offline(
     keyless: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
