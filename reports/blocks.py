@@ -10,13 +10,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from reports.environments import ROOT, Environment
+from reports.environments import ROOT, Environment, checked_out
 from reports.run import Run, RunFileError, read_run
 
 STUDIES = Path("perf_tests") / "studies"
@@ -116,6 +118,25 @@ def check_measured(block: Block, run: Run) -> None:
         version = versions.get(canonicalize_name(requirement.name))
         if version is not None and not requirement.specifier.contains(version, prereleases=True):
             raise RunFileError(f"{_named(block)}: {run.path}: measured {requirement.name} {version}, not {text}")
+
+
+def measured_elsewhere(block: Block, run: Run) -> str:
+    """Why a run that is there was measured with other code or packages than the block's; empty if it was not."""
+    try:
+        check_measured(block, run)
+    except RunFileError as error:
+        return str(error)
+    told = dict(run.header.get("environment") or {})
+    if not block.environment.spec.commit:
+        commit, found = checked_out(), str(told.get("git_commit", ""))
+        if found != commit:
+            return f"git_commit is {found!r}, not {commit!r}"
+    if not block.environment.spec.requirements:
+        for name, version in dict(told.get("versions") or {}).items():
+            with suppress(PackageNotFoundError):
+                if (present := installed(name)) != version:
+                    return f"{name} was {version}, is {present}"
+    return ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,9 +85,15 @@ def conservative_percentile(values: Sequence[float], share: float = PERCENTILE) 
     return sorted(values)[min(rank, len(values)) - 1]
 
 
-def noise_path(hardware: str) -> Path:
-    """Where the noise of a machine is kept; `hardware` as of `matching.hardware_key`."""
-    return FOLDER / f"{hardware}.json"
+def noise_path(hardware: str, study: str) -> Path:
+    """Where the noise of a machine is kept for a study, by its name; `hardware` as of `matching.hardware_key`."""
+    return FOLDER / (re.sub(r"[^\w.+-]+", "-", study).lstrip(".") or "unnamed") / f"{hardware}.json"
+
+
+def find_noise(run: Run) -> Noise | None:
+    """The noise of the run's machine and study in its place, or None; raises RunFileError if it is damaged."""
+    path = noise_path(hardware_key(run), _study(run))
+    return read_noise(path) if path.is_file() else None
 
 
 def write_noise(noise: Noise, path: Path) -> None:

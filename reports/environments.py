@@ -238,6 +238,15 @@ def _name(requirement: str) -> str:
     return str(canonicalize_name(Requirement(requirement).name))
 
 
+def checked_out(root: Path = ROOT) -> str:
+    """The commit of the checkout as run files tell it: with `+changes` if tracked files differ; empty outside git."""
+    found = _git(root, "rev-parse", "HEAD")
+    if found.returncode:
+        return ""
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return found.stdout.strip() + ("+changes" if changed else "")
+
+
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)

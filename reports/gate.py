@@ -96,7 +96,7 @@ def gate(
     judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
     own = interleaved and len(base) >= OWN_SPREAD_BLOCKS
     tests, lost = timing_tests(
-        judged, rules, None if reason else _of_machine(noise, head[0], notes, needed=bool(judged) and not own)
+        judged, rules, None if reason else _of_machine(noise, base[0], head[0], notes, needed=bool(judged) and not own)
     )
     faults += [] if reason else lost_timings(lost, rules)
     timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
@@ -239,8 +239,8 @@ def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) 
     return ""
 
 
-def _of_machine(noise: Noise | None, head: Run, notes: list[str], *, needed: bool) -> Noise | None:
-    """The calibration if it is of this machine and study; notes say why it is not used."""
+def _of_machine(noise: Noise | None, base: Run, head: Run, notes: list[str], *, needed: bool) -> Noise | None:
+    """The calibration if it is of this machine and study, and of the versions of either run; notes say why not."""
     study = str(dict(head.header.get("study") or {}).get("name", ""))
     if noise is None:
         if needed:
@@ -248,9 +248,13 @@ def _of_machine(noise: Noise | None, head: Run, notes: list[str], *, needed: boo
         return None
     if noise.hardware != hardware_key(head) or noise.study != study:
         told = f"{noise.study} on {noise.hardware}, not of {study} on {hardware_key(head)}"
-        notes.append(f"the calibration is of {told}: not used, and timings stay inconclusive; run `make calibrate`")
-        return None
-    return noise
+    elif noise.versions not in (present := [versions_key(run) for run in (head, base)]):
+        differing = sorted(set(noise.versions.split(",")) - set(present[0].split(",")))
+        told = f"other versions ({', '.join(differing) or 'fewer'}) than {head.path.name}"
+    else:
+        return noise
+    notes.append(f"the calibration is of {told}: not used, and timings stay inconclusive; run `make calibrate`")
+    return None
 
 
 def _raised(timings: Sequence[Judgement]) -> list[str]:

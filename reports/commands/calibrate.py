@@ -1,7 +1,8 @@
 """`reports calibrate --study smoke --pairs 12`: how far two runs of the same code differ on this machine.
 
 Runs A/A pairs of one revision and writes the noise floor of every timing metric. An interrupted calibration goes on
-where it was: finished run files in its folder are used again. `--from RUN...` computes from run files that are there.
+where it was: finished run files in its folder are used again, those of another revision or of other versions are
+removed. `--from RUN...` computes from run files that are there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def register(commands: Any) -> None:
     command.add_argument("--at", default="HEAD", metavar="SPEC", help="revision, or . for the working tree (HEAD)")
     command.add_argument("--from", dest="files", metavar="RUN", type=Path, nargs="+", help="run files, each two a pair")
     command.add_argument("--runs", metavar="DIR", type=Path, help="for the run files (reports/runs/noise-STUDY)")
-    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="(reports/baselines/noise/HARDWARE.json)")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="(reports/baselines/noise/STUDY/HARDWARE.json)"
+    )
     command.add_argument("arguments", nargs="*", metavar="-- OPTION", help="further options for pytest, after --")
     command.set_defaults(run=calibrate)
 
@@ -43,7 +46,7 @@ def calibrate(options: argparse.Namespace) -> int:
         return INTERRUPTED
     warn(runs)
     noise = measure_noise(runs)
-    path = options.output or noise_path(noise.hardware)
+    path = options.output or noise_path(noise.hardware, noise.study)
     write_noise(noise, path)
     print(f"{noise.pairs} A/A pairs of {noise.study} on {noise.hardware}; 95th percentile of their differences")
     print("(the largest one of fewer than 19):")
@@ -59,10 +62,10 @@ def _measured(options: argparse.Namespace) -> list[Run]:
     from dataclasses import replace
 
     from reports.blocks import (
-        check_measured,
         find_study,
         interleaved,
         measure_all,
+        measured_elsewhere,
         runs_folder,
         stopped_by_termination,
     )
@@ -80,11 +83,13 @@ def _measured(options: argparse.Namespace) -> list[Run]:
             if not block.results.exists():
                 continue
             run = read_run(block.results)
-            if run.complete:
-                check_measured(block, run)
-                done[block.results] = run
+            if not run.complete:  # a pair measured in two parts would show the noise of two times
+                block.results.unlink()
+            elif other := measured_elsewhere(block, run):
+                print(f"removed {block.results}: {other}; it is measured again", flush=True)
+                block.results.unlink()
             else:
-                block.results.unlink()  # a pair measured in two parts would show the noise of two times
+                done[block.results] = run
         left = [block for block in blocks if block.results not in done]
         print(f"calibrating {spec.label} with {study.path.name}: {len(left)} runs to go, {len(done)} there; {folder}")
         measured = measure_all(left, study.path, options.arguments, lambda line: print(line, flush=True))

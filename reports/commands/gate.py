@@ -63,14 +63,10 @@ def rules_of(options: argparse.Namespace, head: Any) -> Any:
 
 
 def noise_of(options: argparse.Namespace, head: Any) -> Any:
-    """The calibration asked for, else that of head's machine, or None."""
-    from reports.calibration import noise_path, read_noise
-    from reports.matching import hardware_key
+    """The calibration asked for, else that of head's machine and study, or None."""
+    from reports.calibration import find_noise, read_noise
 
-    if options.calibration is not None:
-        return read_noise(options.calibration)
-    path = noise_path(hardware_key(head))
-    return read_noise(path) if path.is_file() else None
+    return find_noise(head) if options.calibration is None else read_noise(options.calibration)
 
 
 def write(found: Any, form: str, output: Path | None) -> None:

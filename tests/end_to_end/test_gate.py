@@ -70,19 +70,17 @@ def test_a_slower_run_is_measured_again_and_fails(run_bench: Bench, study: Path,
     assert str(base) not in head.read_text(encoding="utf-8"), "a run file tells no paths"
 
 
-@pytest.mark.parametrize(("pattern", "code"), [("*sampled*", 0), ("*another*", 1)])
 def test_a_failed_case_that_may_be_missing_leaves_the_exit_code_to_the_verdict(
-    run_bench: Bench, study: Path, tmp_path: Path, pattern: str, code: int
+    run_bench: Bench, tmp_path: Path
 ) -> None:
     both = tmp_path / "both.toml"
     both.write_text(f"{STUDY}do_sample = [false, true]\n", encoding="utf-8")
-    head, base = tmp_path / "head.jsonl", study.parent / "base-both.jsonl"
-    if not base.exists():
-        assert run_bench("--study", both, "--results", base).returncode == 0
+    head, base = tmp_path / "head.jsonl", tmp_path / "base.jsonl"
+    assert run_bench("--study", both, "--results", base).returncode == 0
     arguments = ("-p", "failing", "--study", both, "--results", head, "--baseline", base, "--gate")
-    done = run_bench(*arguments, "--allow-missing", pattern, PYTHONPATH=str(HERE))
-    assert done.returncode == code, done.stdout + done.stderr
-    assert ("allowed: failed" if code == 0 else "FAULT: failed") in done.stdout
+    done = run_bench(*arguments, "--allow-missing", "*sampled*", PYTHONPATH=str(HERE))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "allowed: failed" in done.stdout
     assert "1 failed" in done.stdout
 
 

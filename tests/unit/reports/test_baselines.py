@@ -198,7 +198,9 @@ def test_a_study_cannot_name_a_folder_outside(planted: Plant, name: str):
 
 def test_the_median_of_earlier_runs_is_not_moved_by_one_that_was_slow():
     random = np.random.default_rng(23)
-    noise = Noise("cpu-a-processor-2c", "", "planted", 12, dict.fromkeys(RULES.thresholds, 0.01))
+    noise = Noise(
+        "cpu-a-processor-2c", "python=unknown,torch=2.13.0", "planted", 12, dict.fromkeys(RULES.thresholds, 0.01)
+    )
     head = simulated(QUIET.seconds(3, 30, random), "head")
     slow = simulated(1.3 * QUIET.seconds(3, 30, random), "slow")
     earlier = [simulated(QUIET.seconds(3, 30, random), f"earlier{number}") for number in range(4)]

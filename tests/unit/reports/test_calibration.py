@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from planted_runs import HEADER, assisted, case, plain
 
-from reports.calibration import conservative_percentile, measure_noise, read_noise, write_noise
+from reports.calibration import (
+    Noise,
+    conservative_percentile,
+    find_noise,
+    measure_noise,
+    noise_path,
+    read_noise,
+    write_noise,
+)
 from reports.metrics import derive
 from reports.run import Run, RunFileError
 
@@ -80,6 +88,17 @@ def test_a_noise_file_is_read_back_and_never_lower_than_measured(aa: Callable[..
     content = json.loads(path.read_text())
     assert content["schema"] == 1
     assert set(content) >= {"hardware", "versions", "study", "pairs", "floor", "runs", "rule"}
+
+
+def test_every_study_of_a_machine_has_its_own_noise(planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("reports.calibration.FOLDER", tmp_path)
+    assert noise_path("cpu-x", "smoke") == tmp_path / "smoke" / "cpu-x.json"
+    assert noise_path("cpu-x", "../a b").relative_to(tmp_path).parts == ("-a-b", "cpu-x.json")
+    one, other = planted(name="one.jsonl"), planted(name="two.jsonl", study={**HEADER["study"], "name": "another"})
+    hardware = "cpu-a-processor-2c"
+    write_noise(Noise(hardware, "v", "planted", 12, {"latency_tok": 0.01}), noise_path(hardware, "planted"))
+    assert find_noise(one).floor == {"latency_tok": 0.01}
+    assert find_noise(other) is None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from reports.statistics import paired_ratio
 from reports.thresholds import GateRules
 from reports.timing import TimingTest, judge_timings
 
-NOISE = Noise("cpu-a-processor-2c", "", "planted", 12, dict.fromkeys(GateRules().thresholds, 0.0196))  # 1% deviation
+NOISE = Noise(
+    "cpu-a-processor-2c", "python=unknown,torch=2.13.0", "planted", 12, dict.fromkeys(GateRules().thresholds, 0.0196)
+)  # 1% deviation
 
 
 def test_a_change_is_the_ratio_of_totals_and_a_control_takes_its_own_off():
@@ -150,12 +152,20 @@ def test_blocks_of_two_versions_are_judged_and_single_runs_are_not():
 
 
 @pytest.mark.parametrize(
-    "noise", [replace(NOISE, study="another"), replace(NOISE, hardware="gpu-another"), None], ids=str
+    ("noise", "said"),
+    [
+        (replace(NOISE, study="another"), "of another on cpu"),
+        (replace(NOISE, hardware="gpu-another"), "on gpu-another, not of"),
+        (replace(NOISE, versions="python=unknown,torch=2.12.0"), "of other versions (torch=2.12.0) than run2"),
+        (None, "no calibration"),
+    ],
+    ids=str,
 )
-def test_the_calibration_of_something_else_is_not_used(noise: Noise | None):
+def test_the_calibration_of_something_else_is_not_used(noise: Noise | None, said: str):
+    assert gate([run(1)], [run(2, 0.3)], GateRules(), NOISE).verdict == "regressed"
     found = gate([run(1)], [run(2, 0.3)], GateRules(), noise)
     assert found.verdict == "inconclusive"
-    assert any("make calibrate" in note for note in found.notes)
+    assert any("make calibrate" in note and said in note for note in found.notes)
 
 
 def test_a_run_noisier_than_its_calibration_is_judged_by_its_own_noise():
