@@ -29,7 +29,7 @@ def junit(found: Gate) -> str:
         for name, value in _figures(one).items():
             ElementTree.SubElement(properties, "property", name=name, value=_text(value))
         told = _text(finding(one))
-        if one.verdict == "regressed" or (one.verdict == "inconclusive" and found.strict):
+        if one.verdict == "regressed" or found.fails_strictly(one):
             ElementTree.SubElement(test, "failure", type=one.verdict, message=told)
         elif one.verdict in ("inconclusive", "not gated"):
             ElementTree.SubElement(test, "skipped", type=one.verdict, message=told)
@@ -38,6 +38,10 @@ def junit(found: Gate) -> str:
         test = ElementTree.SubElement(suite, "testcase", classname=_text(name), name="measured", time="0")
         kind = "skipped" if fault.allowed else "failure"
         ElementTree.SubElement(test, kind, type=fault.kind, message=_text(f"{fault.kind}: {fault.reason}"))
+    if found.timing_reason:
+        test = ElementTree.SubElement(suite, "testcase", classname="the run", name="timings gated", time="0")
+        kind = "failure" if found.strict else "skipped"
+        ElementTree.SubElement(test, kind, type="not gated", message=_text(found.timing_reason))
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(sum(test.find("failure") is not None for test in suite)))
     suite.set("skipped", str(sum(test.find("skipped") is not None for test in suite)))
@@ -51,7 +55,7 @@ def junit(found: Gate) -> str:
 
 
 def sarif(found: Gate) -> str:
-    """SARIF 2.1.0: regressions and faults as errors, inconclusive metrics as warnings."""
+    """SARIF 2.1.0: regressions and faults as errors; inconclusive and ungated timings as warnings, or errors if strict."""
     results = [_result(f"regressed/{one.metric}", "error", one.case, finding(one)) for one in found.regressions]
     results += [
         _result(f"fault/{fault.kind.replace(' ', '-')}", "error", fault.case, _fault_text(fault))
@@ -61,6 +65,13 @@ def sarif(found: Gate) -> str:
     results += [
         _result(f"inconclusive/{one.metric}", level, one.case, finding(one)) for one in found.of("inconclusive")
     ]
+    results += [
+        _result(f"not-gated/{one.metric}", level, one.case, finding(one))
+        for one in found.of("not gated")
+        if found.fails_strictly(one)
+    ]
+    if found.timing_reason:
+        results.append(_result("not-gated/timings", level, "", f"timings not gated: {found.timing_reason}"))
     rules = [{"id": name} for name in sorted({result["ruleId"] for result in results})]
     tool = {"driver": {"name": "decodebench", "rules": rules}}
     log = {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [{"tool": tool, "results": results}]}
@@ -74,6 +85,8 @@ def github_annotations(found: Gate) -> str:
     warnings = [("gate: " + one.metric, finding(one)) for one in found.of("inconclusive")]
     if found.timing_reason:
         warnings.insert(0, ("gate: timings not gated", found.timing_reason))
+    if found.strict:
+        errors, warnings = [*errors, *warnings], []
     lines = []
     for level, listed in (("error", errors), ("warning", warnings)):
         kept = listed if len(listed) <= MOST_ANNOTATIONS else listed[: MOST_ANNOTATIONS - 1]

@@ -91,7 +91,7 @@ def print_gate(found: Gate, file: Any = None) -> None:
             table.add_row(*(Text(cell) for cell in cells), style=STYLES[one.verdict])
         console.print(table)
         if len(shown) > MOST_LINES:
-            console.print(f"and {len(shown) - MOST_LINES} more, all in --format markdown", markup=False)
+            console.print(f"and {len(shown) - MOST_LINES} more, all in --format junit", markup=False)
     for line in remarks(found):
         console.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
     style = {"pass": "bold green", "inconclusive": "bold yellow"}.get(found.verdict, "bold red")
@@ -110,7 +110,10 @@ def markdown(found: Gate) -> str:
     regressed = rows(found, ("regressed",))
     if regressed:
         lines += [*_table(regressed), ""]
-    lines += [f"- {_escaped(line)}" for line in remarks(found)[:MOST_ROWS]]
+    told = remarks(found)
+    lines += [f"- {_escaped(line)}" for line in told[:MOST_ROWS]]
+    if len(told) > MOST_ROWS:
+        lines.append(f"- and {len(told) - MOST_ROWS} more remarks, left out here; `--format terminal` has all")
     for summary, verdicts in (
         ("inconclusive", ("inconclusive",)),
         ("improved", ("improved",)),
@@ -161,7 +164,10 @@ def _table(shown: Sequence[tuple[Judgement, tuple[str, ...]]]) -> list[str]:
         case = cells[0].replace("|", "\\|")
         lines.append("| " + " | ".join([f"`{case}`", *map(_escaped, cells[1:])]) + " |")
     if len(shown) > MOST_ROWS:
-        lines += ["", f"and {len(shown) - MOST_ROWS} more"]
+        lines += [
+            "",
+            f"and {len(shown) - MOST_ROWS} more rows of {len(shown)}, left out here; `--format junit` has all",
+        ]
     return lines
 
 

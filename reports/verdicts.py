@@ -93,6 +93,13 @@ class Gate:
             return 1
         return int(self.strict and (self.verdict == "inconclusive" or bool(self.timing_reason)))
 
+    def fails_strictly(self, one: Judgement) -> bool:
+        """Whether a judgement that is no regression fails because the gate is strict, as the exit code does."""
+        if not self.strict:
+            return False
+        ungated = one.verdict == "not gated" and (not one.exact or self.verdict == "inconclusive")
+        return one.verdict == "inconclusive" or ungated
+
     @property
     def failures(self) -> tuple[Fault, ...]:
         return tuple(fault for fault in self.faults if not fault.allowed)

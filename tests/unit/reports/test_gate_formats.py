@@ -82,6 +82,46 @@ def test_an_inconclusive_metric_fails_in_junit_only_where_the_gate_is_strict():
         assert suite.get("failures") == failures
 
 
+UNTIMED = Judgement("p/slow", "latency_tok", "not gated", False, "10 ms/token", "11 ms/token", detail="other hardware")
+
+
+@pytest.mark.parametrize(
+    ("judgements", "reason", "failures", "errors"),
+    [
+        ((NOISY, HELD), "", ["speedup"], ["inconclusive/speedup"]),
+        (
+            (UNTIMED, HELD, ELSEWHERE),
+            "other hardware",
+            ["latency_tok", "timings gated"],
+            ["not-gated/latency_tok", "not-gated/timings"],
+        ),
+        ((HELD,), "other hardware", ["timings gated"], ["not-gated/timings"]),
+        ((ELSEWHERE,), "", ["output_sha256"], ["not-gated/output_sha256"]),
+        ((HELD, ELSEWHERE), "", [], []),
+    ],
+)
+def test_what_fails_a_strict_gate_fails_in_its_files_too(
+    judgements: tuple[Judgement, ...], reason: str, failures: list[str], errors: list[str]
+):
+    for strict in (False, True):
+        found = Gate("b", "h", judgements, timing_reason=reason, strict=strict)
+        suite = ElementTree.fromstring(junit(found)).find("testsuite")
+        failed = [test.get("name") for test in suite.iter("testcase") if test.find("failure") is not None]
+        assert failed == (failures if strict else [])
+        results = json.loads(sarif(found))["runs"][0]["results"]
+        assert [result["ruleId"] for result in results if result["level"] == "error"] == (errors if strict else [])
+        annotated = github_annotations(found).count("::error")
+        assert found.exit_code == bool(failed) == bool(annotated)
+
+
+def test_markdown_says_how_much_it_leaves_out():
+    many = tuple(Judgement(f"p/{number}", "drafted", "regressed", True, "1", "2") for number in range(75))
+    gone = tuple(Fault(f"p/{number}", "missing", "not in head.jsonl") for number in range(62))
+    text = markdown(Gate("b", "h", many, gone))
+    assert "and 15 more rows of 75" in text
+    assert "and 2 more remarks" in text
+
+
 def test_sarif_has_what_the_standard_requires():
     log = json.loads(sarif(FOUND))
     assert log["version"] == "2.1.0"
