@@ -12,6 +12,20 @@ from typing import Any
 
 _OBJECTS = ("study", "study.workload", "environment", "environment.hardware", "environment.versions", "limit")
 _OBJECTS_OF_CASE = ("engine", "point", "workload", "metrics", "facts", "facts.losslessness", "telemetry")
+_SETTINGS = ("engine", "point", "workload")
+_LENGTHS = ("workload.gen_toks", "workload.max_prompt")
+_NUMBERS_OF_FACTS = (
+    "perplexity",
+    "memory_allocated_bytes",
+    "memory_reserved_bytes",
+    "host_rss_bytes",
+    "cache_bytes",
+    "load_seconds",
+    "compile_seconds",
+    "bytes_moved_per_step",
+    "achieved_bytes_per_second",
+    "limit_tokens_per_second",
+)
 _TEXTS_OF_CASE = ("id", "case_kind", "experiment", "reason", "started_at")
 _COUNTS = (
     "first_tokens",
@@ -45,9 +59,16 @@ def check_case(line: Mapping[str, Any]) -> None:
         _check(line, key, lambda value: isinstance(value, str), "a text")
     _check(line, "again", lambda value: isinstance(value, bool), "true or false")
     _check(line, "notes", _is_list_of_texts, "a list of texts")
-    for name, value in line.get("metrics", {}).items():
-        if not _is_finite(value):
-            raise ValueError(_told(f"metrics.{name}", value, "a finite number"))
+    for outer in _SETTINGS:
+        _check_values(line, outer, lambda value: not isinstance(value, dict | list | tuple), "one value")
+    for key in _LENGTHS:
+        _check(line, key, lambda value: type(value) is int, "a whole number")
+    _check_values(line, "metrics", _is_finite, "a finite number")
+    facts = line.get("facts", {})
+    for name in _NUMBERS_OF_FACTS:
+        _check(line, f"facts.{name}", lambda value: value is None or _is_finite(value), "a finite number")
+    _check(line, "facts.weight_bytes", lambda value: isinstance(value, dict), "an object")
+    _check_values(facts, "weight_bytes", _is_finite, "a finite number", "facts.")
 
 
 def check_samples(samples: Any) -> None:
@@ -92,6 +113,15 @@ def check_times(name: str, values: Sequence[Any], *, zero: bool = True) -> None:
 def _check_objects(line: Mapping[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         _check(line, key, lambda value: isinstance(value, dict), "an object")
+
+
+def _check_values(
+    line: Mapping[str, Any], outer: str, fits: Callable[[Any], bool], wanted: str, prefix: str = ""
+) -> None:
+    """Every value of an object must fit."""
+    for name, value in line.get(outer, {}).items():
+        if not fits(value):
+            raise ValueError(_told(f"{prefix}{outer}.{name}", value, wanted))
 
 
 def _check(line: Mapping[str, Any], key: str, fits: Callable[[Any], bool], wanted: str) -> None:

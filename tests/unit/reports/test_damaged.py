@@ -50,7 +50,13 @@ def run(planted: Plant) -> Path:
     """Plain decoding and assisted decoding of two prompts, and the end line."""
     point = {"strategy": "assisted", "do_sample": False, "cache": "dynamic"}
     return planted(
-        case("p/plain", [plain(0, 1.0), plain(1, 1.0)], experiment="baseline", metrics={"latency_tok": 0.1}),
+        case(
+            "p/plain",
+            [plain(0, 1.0), plain(1, 1.0)],
+            experiment="baseline",
+            metrics={"latency_tok": 0.1},
+            facts={"load_seconds": 1.0},
+        ),
         case("p/assisted", [assisted(0, 0.5), assisted(1, 0.5)], point=point, metrics={"assisted_latency_tok": 0.05}),
     ).path
 
@@ -77,6 +83,12 @@ HEADER, FIRST = 0, 1
         (FIRST, ["workload"], 2, "workload is 2, not an object"),
         (FIRST, ["metrics"], [0.1], "metrics is [0.1], not an object"),
         (FIRST, ["metrics", "latency_tok"], "fast", "metrics.latency_tok is 'fast', not a finite number"),
+        (FIRST, ["engine", "pair"], ["p"], "engine.pair is ['p'], not one value"),
+        (FIRST, ["point", "cache"], {}, "point.cache is {}, not one value"),
+        (FIRST, ["workload", "gen_toks"], "10", "workload.gen_toks is '10', not a whole number"),
+        (FIRST, ["facts", "weight_bytes"], {"target": "1 GB"}, "facts.weight_bytes.target is '1 GB', not a finite"),
+        (FIRST, ["facts", "weight_bytes"], 10, "facts.weight_bytes is 10, not an object"),
+        (FIRST, ["facts", "cache_bytes"], "1 GB", "facts.cache_bytes is '1 GB', not a finite number"),
         (FIRST, ["facts"], "none", "facts is 'none', not an object"),
         (FIRST, ["telemetry"], None, "telemetry is None, not an object"),
         (FIRST, ["id"], 7, "id is 7, not a text"),
