@@ -1,9 +1,11 @@
 """Did a change make it worse: the verdict on one or several runs of head against one or several of base. Pure.
 
-Exact metrics (reports/exactness.py) are compared wherever they are bound to agree, also when the clock is too noisy
-to judge. Timings (reports/timing.py) are judged only against the same hardware and versions; interleaved blocks may
-differ in versions, since that is what they ask about. A case that is missing, renamed, skipped, failed or not measured
-is a fault of its own kind, and a run without any measured case never passes. Renders nothing, exits nothing.
+Exact metrics (reports/exactness.py, which says what counts as improved) are compared wherever they are bound to agree,
+also when the clock is too noisy to judge, in repeated measurements as in first ones. Timings (reports/timing.py) are
+judged only against the same hardware and versions; interleaved blocks may differ in versions, since that is what they
+ask about. A case that is missing, renamed, skipped, failed or not measured, or of which head does not know what base
+did, is a fault of its own kind (reports/faults.py), and a run without any measured case never passes. Renders nothing,
+exits nothing.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def junit(found: Gate) -> str:
 
 
 def sarif(found: Gate) -> str:
-    """SARIF 2.1.0: regressions and faults as errors; inconclusive and ungated timings as warnings, or errors if strict."""
+    """SARIF 2.1.0: regressions and faults as errors, what is inconclusive or not gated as warnings (strict: errors)."""
     results = [_result(f"regressed/{one.metric}", "error", one.case, finding(one)) for one in found.regressions]
     results += [
         _result(f"fault/{fault.kind.replace(' ', '-')}", "error", fault.case, _fault_text(fault))
