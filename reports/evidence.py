@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from reports.matching import results_of
 from reports.run import CaseResult, Run, Sample
 
 Array = npt.NDArray[np.float64]
@@ -41,9 +42,7 @@ def latency_name(case: CaseResult) -> str:
 def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> list[CaseResult]:
     """All good measurements of a case in its run; those made to confirm a suspected regression are kept apart."""
     return [
-        other
-        for other in run.cases
-        if other.id == case.id and is_timed(other) and (CONFIRMING in other.notes) == confirming
+        other for other in results_of(case.id, run) if is_timed(other) and (CONFIRMING in other.notes) == confirming
     ]
 
 

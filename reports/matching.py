@@ -146,8 +146,21 @@ def match(base: Run, head: Run) -> Matching:
 
 def repeats(case: CaseResult, run: Run) -> tuple[CaseResult, ...]:
     """The repeated measurements of a baseline in its run, in order; empty for other cases."""
-    wanted = identity(case)
-    return tuple(other for other in run.cases if other.again and other.id == case.id and identity(other) == wanted)
+    found = [other for other in results_of(case.id, run) if other.again]
+    wanted = identity(case) if found else ""
+    return tuple(other for other in found if identity(other) == wanted)
+
+
+def results_of(name: str, run: Run) -> tuple[CaseResult, ...]:
+    """All results under one case id in the order of the run, repeated ones too."""
+    kept = run.derived.get("results_of")
+    if kept is None or kept[0] is not run.cases:  # a run made of another one shares what was derived from that
+        by_id: dict[str, list[CaseResult]] = defaultdict(list)
+        for case in run.cases:
+            by_id[case.id].append(case)
+        kept = run.derived["results_of"] = (run.cases, {each: tuple(cases) for each, cases in by_id.items()})
+    found: tuple[CaseResult, ...] = kept[1].get(name, ())
+    return found
 
 
 def decided_by(case: CaseResult) -> dict[str, Any]:

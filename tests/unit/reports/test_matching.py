@@ -17,6 +17,7 @@ from reports.matching import (
     match,
     refuse_other_workloads,
     repeats,
+    results_of,
     versions_key,
 )
 from reports.run import CaseResult, Run, RunFileError, read_run
@@ -192,3 +193,12 @@ def test_fewer_threads_are_another_machine_and_other_weights_are_told(planted: P
     base = planted(case("p/a", SAMPLES, facts={"revisions": {"target": "r1"}}), name="base.jsonl")
     head = planted(case("p/a", SAMPLES, facts={"revisions": {"target": "r2"}}), name="head.jsonl")
     assert environment_differences(base, head) == (Difference("target of p", "r1", "r2"),)
+
+
+def test_results_of_a_case_are_those_of_the_run_that_is_asked(planted: Plant) -> None:
+    run = planted(one(), one(again=True))
+    assert results_of(PLAIN_ID, run) == run.cases
+    assert results_of("another", run) == ()
+    shorter = dataclasses.replace(run, cases=run.cases[:1])
+    assert results_of(PLAIN_ID, shorter) == run.cases[:1]
+    assert results_of(PLAIN_ID, run) == run.cases
