@@ -184,8 +184,9 @@ def _exact(sides: Sides, *, same_machine: bool) -> list[Judgement]:
     return list(found.values())
 
 
-def _badness(one: Judgement) -> int:
-    return _WORST_FIRST.index(one.verdict)
+def _badness(one: Judgement) -> tuple[int, bool]:
+    """The worst is the smallest; of those that are not gated, one whose detail goes on to tell a difference."""
+    return _WORST_FIRST.index(one.verdict), "; " not in one.detail
 
 
 def _with_repeats(measured: Sequence[Measured]) -> list[Measured]:

@@ -45,18 +45,20 @@ def ab(options: argparse.Namespace) -> int:
     from reports.gate_text import markdown, print_gate
     from reports.tables import WIDTH_OF_FILES
 
+    options.exit_code = 1  # as long as there is no verdict
     try:
         with stopped_by_termination():
             base, head = _measured(options)
     except KeyboardInterrupt:
         print("interrupted: no verdict; what was measured is kept, worktrees and environments are removed")
         return INTERRUPTED
+    found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=True)
+    options.exit_code = found.exit_code
     ratios = block_ratios(base, head)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH_OF_FILES)
     console.print(ab_tables.terminal_table(ratios))
-    found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=True)
     print_gate(found)
     if options.markdown:
         text = f"{markdown(found)}\n{ab_tables.markdown_table(ratios)}\n"

@@ -34,6 +34,8 @@ def claims(options: argparse.Namespace) -> int:
     columns = [_column(read_any(file), options) for file in options.files]
     if options.claim is not None:
         columns = _only(columns, options.claim)
+    contradicted = any(finding.verdict == "contradicted" for column in columns for finding in column.findings)
+    options.exit_code = int(contradicted and bool(options.fail_on))
     if options.format == "json":
         print(json.dumps(as_json(columns), indent=2))
     elif options.format == "markdown":
@@ -48,8 +50,7 @@ def claims(options: argparse.Namespace) -> int:
         for line in details(columns) if options.details else ():
             console.print(line, markup=False)
     warn(column.run for column in columns)
-    contradicted = any(finding.verdict == "contradicted" for column in columns for finding in column.findings)
-    return 1 if contradicted and options.fail_on else 0
+    return int(options.exit_code)
 
 
 def _column(run: Run, options: argparse.Namespace) -> Any:

@@ -169,6 +169,17 @@ TABLE = {
         1,
         "measured again: prompt 1; the tokens were not kept",
     ),
+    "a repeated baseline puts out another token in bf16, another machine": (
+        heads(replace(PLAIN, engine=ENGINE)),
+        heads(
+            replace(PLAIN, engine=ENGINE),
+            replace(again(output_sha256="other"), engine=ENGINE),
+            header={"environment": OTHER_GPU},
+        ),
+        [],
+        0,
+        "of which 1 differ: bf16 on other hardware or versions",
+    ),
     "a repeated baseline failed": (
         BASE,
         heads(PLAIN, DRAFTED, replace(PLAIN, again=True, status="failed", reason="out of order", samples=())),
