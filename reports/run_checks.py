@@ -26,6 +26,7 @@ _NUMBERS_OF_FACTS = (
     "achieved_bytes_per_second",
     "limit_tokens_per_second",
 )
+_SAMPLERS = ("nvml", "cpu")
 _TEXTS_OF_CASE = ("id", "case_kind", "experiment", "reason", "started_at")
 _COUNTS = (
     "first_tokens",
@@ -69,6 +70,17 @@ def check_case(line: Mapping[str, Any]) -> None:
         _check(line, f"facts.{name}", lambda value: value is None or _is_finite(value), "a finite number")
     _check(line, "facts.weight_bytes", lambda value: isinstance(value, dict), "an object")
     _check_values(facts, "weight_bytes", _is_finite, "a finite number", "facts.")
+    for sampler in _SAMPLERS:
+        _check(line, f"telemetry.{sampler}", lambda value: value is None or isinstance(value, dict), "an object")
+        _check_readings(f"telemetry.{sampler}", line.get("telemetry", {}).get(sampler) or {})
+
+
+def _check_readings(where: str, readings: Mapping[str, Any]) -> None:
+    """Of one sampler: `series` holds an object for each series, with its values."""
+    _check(readings, "series", lambda value: isinstance(value, dict), "an object", f"{where}.")
+    _check_values(readings, "series", lambda value: isinstance(value, dict), "an object", f"{where}.")
+    for name, one in readings.get("series", {}).items():
+        _check(one, "values", _is_list_of_numbers, "a list of finite numbers", f"{where}.series.{name}.")
 
 
 def check_samples(samples: Any) -> None:
@@ -124,7 +136,7 @@ def _check_values(
             raise ValueError(_told(f"{prefix}{outer}.{name}", value, wanted))
 
 
-def _check(line: Mapping[str, Any], key: str, fits: Callable[[Any], bool], wanted: str) -> None:
+def _check(line: Mapping[str, Any], key: str, fits: Callable[[Any], bool], wanted: str, prefix: str = "") -> None:
     """A key, with dots between levels, must fit where it is present; an outer level must have been checked before."""
     value: Any = line
     for part in key.split("."):
@@ -132,7 +144,7 @@ def _check(line: Mapping[str, Any], key: str, fits: Callable[[Any], bool], wante
         if value is _ABSENT:
             return
     if not fits(value):
-        raise ValueError(_told(key, value, wanted))
+        raise ValueError(_told(f"{prefix}{key}", value, wanted))
 
 
 def _is_number(value: Any) -> bool:
@@ -155,6 +167,10 @@ def _all_finite(values: Sequence[float]) -> bool:
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(one is None or _is_finite(one) for one in value)
 
 
 def _is_list_of_texts(value: Any) -> bool:
