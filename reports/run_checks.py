@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _OBJECTS = ("study", "study.workload", "environment", "environment.hardware", "environment.versions", "limit")
-_OBJECTS_OF_CASE = ("engine", "point", "workload", "metrics", "facts", "facts.losslessness", "telemetry")
+_OBJECTS_OF_CASE = (
+    "engine",
+    "point",
+    "workload",
+    "metrics",
+    "facts",
+    "facts.losslessness",
+    "facts.revisions",
+    "telemetry",
+)
 _SETTINGS = ("engine", "point", "workload")
 _LENGTHS = ("workload.gen_toks", "workload.max_prompt")
 _NUMBERS_OF_FACTS = (
@@ -50,7 +59,8 @@ def check_header(header: Mapping[str, Any]) -> None:
     _check(header, "study.pairs", _is_list_of_objects, "a list of objects")
     _check(header, "argv", _is_list_of_texts, "a list of texts")
     for dtype, limit in header.get("limit", {}).items():
-        _check({"limit": {dtype: limit}}, f"limit.{dtype}", lambda value: isinstance(value, dict), "an object")
+        _check({dtype: limit}, dtype, lambda value: isinstance(value, dict), "an object", "limit.")
+        _check(limit, "copy_bytes_per_second", _is_finite_or_none, "a finite number", f"limit.{dtype}.")
 
 
 def check_case(line: Mapping[str, Any]) -> None:
@@ -67,7 +77,8 @@ def check_case(line: Mapping[str, Any]) -> None:
     _check_values(line, "metrics", _is_finite, "a finite number")
     facts = line.get("facts", {})
     for name in _NUMBERS_OF_FACTS:
-        _check(line, f"facts.{name}", lambda value: value is None or _is_finite(value), "a finite number")
+        _check(line, f"facts.{name}", _is_finite_or_none, "a finite number")
+    _check(line, "point.assist_toks", _is_finite_or_none, "a whole number")
     _check(line, "facts.weight_bytes", lambda value: isinstance(value, dict), "an object")
     _check_values(facts, "weight_bytes", _is_finite, "a finite number", "facts.")
     for sampler in _SAMPLERS:
@@ -77,6 +88,8 @@ def check_case(line: Mapping[str, Any]) -> None:
 
 def _check_readings(where: str, readings: Mapping[str, Any]) -> None:
     """Of one sampler: `series` holds an object for each series, with its values."""
+    _check(readings, "seconds", _is_finite_or_none, "a finite number", f"{where}.")
+    _check(readings, "values", lambda value: isinstance(value, dict), "an object", f"{where}.")
     _check(readings, "series", lambda value: isinstance(value, dict), "an object", f"{where}.")
     _check_values(readings, "series", lambda value: isinstance(value, dict), "an object", f"{where}.")
     for name, one in readings.get("series", {}).items():
@@ -158,6 +171,10 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
+def _is_finite_or_none(value: Any) -> bool:
+    return value is None or _is_finite(value)
+
+
 def _all_finite(values: Sequence[float]) -> bool:
     try:
         return all(map(math.isfinite, values))
@@ -170,7 +187,7 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _is_list_of_numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(one is None or _is_finite(one) for one in value)
+    return isinstance(value, list | tuple) and all(map(_is_finite_or_none, value))
 
 
 def _is_list_of_texts(value: Any) -> bool:
