@@ -175,33 +175,12 @@ def paired_quantile_ratio(
     return Interval(estimate, estimate / reach, estimate * reach, confidence, "bootstrap")
 
 
-def paired_ratio_p(
-    base_seconds: Numbers,
-    base_tokens: Numbers,
-    head_seconds: Numbers,
-    head_tokens: Numbers,
-    *,
-    null: float = 1.0,
-    alternative: Alternative = "two-sided",
-    block: int = 1,
-) -> float:
-    """Return the Wilcoxon signed-rank p-value that the per-prompt speedups are symmetric (in log) about `null`.
-
-    "greater" asks whether head is faster than `null` times base, "less" whether it is slower. Exact up to 50 units,
-    ties included; beyond that the normal approximation with tie and continuity correction. Speedups equal to `null`
-    are dropped (Wilcoxon's rule); with none left p is 1.
-    """
-    columns = _columns(
-        True, base_seconds=base_seconds, base_tokens=base_tokens, head_seconds=head_seconds, head_tokens=head_tokens
-    )
-    if not (math.isfinite(null) and null > 0):
-        raise ValueError(f"null must be positive, not {null}")
-    base_s, base_t, head_s, head_t = np.log(_blocks(np.stack(columns), block))
-    return signed_rank_p(base_s - base_t - head_s + head_t - math.log(null), alternative=alternative)
-
-
 def signed_rank_p(differences: Numbers, *, alternative: Alternative = "two-sided") -> float:
-    """Return the Wilcoxon signed-rank p-value of differences against symmetry about zero; see `paired_ratio_p`."""
+    """Return the Wilcoxon signed-rank p-value of differences against symmetry about zero.
+
+    Exact up to 50 differences, ties included; beyond that the normal approximation with tie and continuity correction.
+    Zeros are dropped (Wilcoxon's rule); with none left p is 1.
+    """
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"alternative must be two-sided, greater or less, not {alternative!r}")
     values = _vector("differences", differences)
