@@ -6,7 +6,7 @@ INSTALLED = $(VENV)/.installed
 STUDY ?= embedded
 RUN_FILE := reports/runs/$(basename $(notdir $(STUDY)))-$(shell date +%Y%m%d-%H%M%S).jsonl
 
-.PHONY: bench test lint overhead calibrate humaneval readme clean
+.PHONY: bench test lint overhead calibrate power humaneval readme clean
 
 # The page is made of whatever was measured, also when a case failed; the exit code stays pytest's.
 bench: $(INSTALLED)
@@ -32,6 +32,11 @@ calibrate: STUDY = smoke
 calibrate: PAIRS ?= 12
 calibrate: $(INSTALLED)
 	$(RUN) -m reports calibrate --study $(STUDY) --pairs $(PAIRS)
+
+# What the gate finds here of slowdowns that are known: 80 runs, about an hour and a half on two cores.
+power: TRIALS ?= 20
+power: $(INSTALLED)
+	$(RUN) tests/end_to_end/power.py --trials $(TRIALS) -- --num-samples 30 -k "not fp32"
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval

@@ -72,8 +72,8 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
 
 
 def history(path: Path) -> list[Path]:
-    """The baselines kept beside the present one, oldest first; the present one is the last of them."""
-    return sorted(path.with_suffix("").glob("*.jsonl"))
+    """The baselines kept beside the present one, by number, oldest first; the present one is the last of them."""
+    return sorted(kept for kept in path.with_suffix("").glob("*.jsonl") if kept.stem.isdecimal())
 
 
 def promote(
@@ -152,8 +152,7 @@ def _write(run: Run, path: Path, promoted: Mapping[str, Any], keep: int) -> None
             lines[number] = json.dumps({**parsed, "promoted": promoted}, separators=(",", ":")).encode() + b"\n"
             break
     content = b"".join(lines)
-    kept = history(path)
-    number = int(kept[-1].stem) + 1 if kept and kept[-1].stem.isdigit() else 1
+    number = 1 + max((int(kept.stem) for kept in history(path)), default=0)
     for target in (path.with_suffix("") / f"{number:05d}.jsonl", path):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

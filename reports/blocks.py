@@ -6,23 +6,28 @@ drifts in one direction hits both sides alike. Imports neither torch nor fixture
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from reports.environments import ROOT, Environment, checked_out
 from reports.run import Run, RunFileError, read_run
 
 STUDIES = Path("perf_tests") / "studies"
 STOP_SECONDS = 20.0
+TESTS_FAILED = 1  # pytest's exit code
+ASKED = "asked.json"  # in a folder of run files: what they are measurements of
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,14 @@ class Block:
         return self.results.with_suffix(".log")
 
 
+Announce = Callable[[str], None]
+
+
+def announce(line: str) -> None:
+    """Print a line at once, also into a file."""
+    print(line, flush=True)
+
+
 @dataclass(frozen=True)
 class StudyFile:
     """The one study file that both sides run, and whose it is ("" where it was named by path)."""
@@ -50,6 +63,11 @@ class StudyFile:
     path: Path
     side: str = ""
     differs: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Its name and a few digits of the hash of what is in it."""
+        return f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}"
 
 
 def interleaved(base: Environment, head: Environment, blocks: int, folder: Path) -> tuple[Block, ...]:
@@ -59,6 +77,12 @@ def interleaved(base: Environment, head: Environment, blocks: int, folder: Path)
         for number in range(1, blocks + 1)
         for environment in ((base, head) if number % 2 else (head, base))
     )
+
+
+def in_pairs(blocks: Sequence[Block], runs: Sequence[Run], sides: Sequence[str]) -> list[Run]:
+    """The runs of the blocks by number, within a number in the order of the sides."""
+    made = {(block.number, block.side): run for block, run in zip(blocks, runs, strict=True)}
+    return [made[number, side] for number in sorted({number for number, _ in made}) for side in sides]
 
 
 def find_study(study: str, base: Environment, head: Environment) -> StudyFile:
@@ -80,11 +104,12 @@ def find_study(study: str, base: Environment, head: Environment) -> StudyFile:
     return StudyFile(path, side, len(there) < 2 or there[0][1].read_bytes() != there[1][1].read_bytes())
 
 
-def measure(block: Block, study: Path, arguments: Sequence[str] = ()) -> tuple[Run, float]:
+def measure(block: Block, study: Path, arguments: Sequence[str] = (), *, may_fail: bool = False) -> tuple[Run, float]:
     """Run the study once and return its run file, read, and the seconds it took.
 
-    arguments: further options for pytest. Raises RunFileError, naming the block and its log, if pytest fails, if the
-    run is not complete, or if it was not measured on the commit or with the packages that the block is to measure.
+    arguments: further options for pytest. may_fail: a complete run that tells which cases failed is returned as well.
+    Raises RunFileError, naming the block and its log, if pytest fails, if the run is not complete, or if it was not
+    measured on the commit or with the packages that the block is to measure.
     """
     command = [str(block.environment.python), "-m", "pytest", "perf_tests", "-p", "no:cacheprovider"]
     # With "=": pytest takes a value on its own for a path at first, and would load the conftest beside that file too.
@@ -92,12 +117,15 @@ def measure(block: Block, study: Path, arguments: Sequence[str] = ()) -> tuple[R
     began = time.monotonic()
     with block.log.open("w", encoding="utf-8") as log:
         code = _run(command, block.environment.folder, log)
-    if code:
+    told = may_fail and code == TESTS_FAILED and block.results.exists()
+    if code and not told:
         raise RunFileError(
             f"{_named(block)}: pytest ended with exit code {code} ({_last_words(block.log)}); see {block.log}"
         )
     run = read_run(block.results)
     check_measured(block, run)
+    if told and all(case.status in ("ok", "skipped") for case in run.cases):
+        raise RunFileError(f"{_named(block)}: pytest failed, but no case of {run.path} did; see {block.log}")
     return run, time.monotonic() - began
 
 
@@ -141,26 +169,39 @@ def measured_elsewhere(block: Block, run: Run) -> str:
 
 @contextmanager
 def stopped_by_termination() -> Iterator[None]:
-    """Treat SIGTERM, which CI sends to cancel, like Ctrl-C, so that worktrees are removed in both cases."""
+    """Treat SIGTERM, which CI sends to cancel, and the end of a terminal like Ctrl-C, so that worktrees are removed."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def new_folder(option: str, folder: Path) -> Path:
-    """Make the folder for run files; raises RunFileError if it holds run files already or cannot be made."""
-    if any(folder.glob("*.jsonl")):
-        raise RunFileError(f"{option} {str(folder)!r}: holds run files already; name a new folder")
+def folder_of(option: str, folder: Path, asked: Mapping[str, Any]) -> Path:
+    """Make the folder for the run files of what is asked for, or find it with the first of them in it.
+
+    Raises RunFileError if it holds runs of something else or cannot be made.
+    """
+    note = folder / ASKED
     try:
+        if any(folder.glob("*.jsonl")):
+            before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+            differing = [key for key in asked if before.get(key) != asked[key]]
+            if differing:
+                told = ", ".join(f"{key} {before.get(key, '?')!r} there, {asked[key]!r} here" for key in differing)
+                raise RunFileError(f"{option} {str(folder)!r}: holds other runs ({told}); name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFileError(f"{option} {str(folder)!r}: cannot be made ({error.strerror}); name another") from None
+        note.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, RunFileError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise RunFileError(f"{option} {str(folder)!r}: cannot be used ({why}); name another folder") from None
     return folder.resolve()
 
 
@@ -169,17 +210,44 @@ def runs_folder(name: str) -> Path:
     return ROOT / "reports" / "runs" / name
 
 
-Announce = Callable[[str], None]
+def finished(blocks: Sequence[Block], announce: Announce) -> dict[Path, Run]:
+    """The blocks that were measured before, by run file; runs of other code or packages are removed, and it is said.
+
+    So are incomplete ones: a run measured in two parts would show the noise of two times.
+    """
+    found = {}
+    for block in blocks:
+        if not block.results.exists():
+            continue
+        run = read_run(block.results)
+        other = measured_elsewhere(block, run) if run.complete else ""
+        if other:
+            announce(f"removed {block.results}: {other}; it is measured again")
+        if other or not run.complete:
+            block.results.unlink()
+        else:
+            found[block.results] = run
+    return found
 
 
-def measure_all(blocks: Sequence[Block], study: Path, arguments: Sequence[str], announce: Announce) -> tuple[Run, ...]:
-    """Measure block after block and announce each; the runs come back in the order of `blocks`."""
-    runs = []
-    for done, block in enumerate(blocks, start=1):
-        run, seconds = measure(block, study, arguments)
-        announce(f"{done}/{len(blocks)}  block {block.number}  {block.side:<4}  {seconds:5.0f} s  {block.results.name}")
-        runs.append(run)
-    return tuple(runs)
+def measure_all(
+    blocks: Sequence[Block],
+    study: Path,
+    arguments: Sequence[str],
+    announce: Announce,
+    done: Mapping[Path, Run],
+    *,
+    may_fail: bool = False,
+) -> tuple[Run, ...]:
+    """Measure the blocks that are not done and announce each; all runs come back in the order of `blocks`."""
+    runs = dict(done)
+    left = [block for block in blocks if block.results not in runs]
+    for number, block in enumerate(left, start=1):
+        run, seconds = measure(block, study, arguments, may_fail=may_fail)
+        place = f"{number}/{len(left)}  block {block.number}  {block.side:<4}"
+        announce(f"{place}  {seconds:5.0f} s  {block.results.name}")
+        runs[block.results] = run
+    return tuple(runs[block.results] for block in blocks)
 
 
 def _run(command: Sequence[str], folder: Path, log: TextIO) -> int:
@@ -199,7 +267,7 @@ def _run(command: Sequence[str], folder: Path, log: TextIO) -> int:
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
             process.wait()
         raise
 

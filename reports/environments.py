@@ -6,6 +6,7 @@ end of the `with`, also when that ends by Ctrl-C. Imports neither torch nor fixt
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import re
@@ -245,6 +246,17 @@ def checked_out(root: Path = ROOT) -> str:
         return ""
     changed = _git(root, "status", "--porcelain", "--untracked-files=no").stdout.strip()
     return found.stdout.strip() + ("+changes" if changed else "")
+
+
+def state_of(spec: Spec, root: Path = ROOT) -> str:
+    """What a side measures, in a line: a commit, or the checkout with a few digits of the hash of its changes."""
+    if spec.commit:
+        return spec.commit
+    state = checked_out(root)
+    if state.endswith("+changes"):
+        changes = _git(root, "diff", "HEAD", "--binary").stdout.encode()
+        state = f"{state} {hashlib.sha256(changes).hexdigest()[:12]}"
+    return " on ".join(part for part in (spec.label if spec.requirements else "", state or "no commit") if part)
 
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -111,11 +111,16 @@ def compare_bytes(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
 
 
 def bytes_of(case: CaseResult) -> dict[str, int]:
-    """The bytes that a case knows of its weights and cache: `weight_bytes.target`, `cache_bytes`, ..."""
+    """The bytes that a case knows of its weights and cache: `weight_bytes.target`, `cache_bytes`, ...
+
+    A draft model counts only where it drafts: that one is loaded beside other cases is no property of theirs.
+    """
+    drafts = case.point.get("strategy") == "assisted"
     return {
         f"{name}.{part}" if part else name: count
         for name in BYTES
         for part, count in _flat(case.facts.get(name)).items()
+        if part != "draft" or drafts
     }
 
 

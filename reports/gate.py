@@ -138,6 +138,25 @@ def _refuse(base: Sequence[Run], head: Sequence[Run], interleaved: bool, unfinis
         raise RunFileError(f"{twice}: given twice; a run compared with itself always passes")
     for run in (*base[1:], *head):
         refuse_other_workloads(base[0], run)
+    if interleaved:
+        _refuse_apart(base, head)
+
+
+def _refuse_apart(base: Sequence[Run], head: Sequence[Run]) -> None:
+    """Refuse as blocks what was not measured by turns, or is of several versions within one side."""
+    for side, runs in (("base", base), ("head", head)):
+        other = next((run for run in runs if versions_key(run) != versions_key(runs[0])), None)
+        if other is not None:
+            raise RunFileError(
+                f"{other.path}: measured with other versions than {runs[0].path}; name blocks of one {side} only"
+            )
+    before, after = ([str(run.header.get("started_at") or "") for run in side] for side in (base, head))
+    if all((*before, *after)) and (max(before) < min(after) or max(after) < min(before)):
+        last, first = ("head", "base") if max(before) < min(after) else ("base", "head")
+        raise RunFileError(
+            f"{head[0].path}: all runs of {last} were measured after those of {first}, not by turns: a drift of the "
+            "machine would count as a change; measure them with `python -m reports ab`"
+        )
 
 
 def _newest_first(base: Sequence[Run]) -> tuple[list[Run], list[str]]:

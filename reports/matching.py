@@ -54,9 +54,10 @@ def identity(case: CaseResult) -> str:
 
 
 def hardware_key(run: Run) -> str:
-    """The machine in a few characters fit for a file name: `cpu-amd-epyc-2c`, `gpu-nvidia-h100-80gb-hbm3`.
+    """The machine in a few characters fit for a file name: `cpu-amd-epyc-2c-avx512`, `gpu-nvidia-h100-80gb-hbm3`.
 
-    A processor that uses fewer threads than it has cores says so (`-1t`): it is another machine to a clock.
+    A processor that uses fewer threads than it has cores says so (`-1t`): it is another machine to a clock. One with
+    other vector instructions rounds differently under the same name.
     """
     hardware = environment(run).get("hardware") or {}
     if gpu := hardware.get("gpu"):
@@ -67,6 +68,8 @@ def hardware_key(run: Run) -> str:
         parts.append(f"{cores}c")
     if threads and threads != cores:
         parts.append(f"{threads}t")
+    if capability := hardware.get("cpu_capability"):
+        parts.append(_slug(capability))
     return "-".join(parts)
 
 

@@ -50,7 +50,8 @@ def ab(options: argparse.Namespace) -> int:
         with stopped_by_termination():
             base, head = _measured(options)
     except KeyboardInterrupt:
-        print("interrupted: no verdict; what was measured is kept, worktrees and environments are removed")
+        print("interrupted: no verdict; worktrees and environments are removed, finished runs are kept:")
+        print("the same command with -o and their folder goes on with them")
         return INTERRUPTED
     found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=True)
     options.exit_code = found.exit_code
@@ -72,8 +73,17 @@ def ab(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
     """The runs of base and of head, by block."""
-    from reports.blocks import find_study, interleaved, measure_all, new_folder, runs_folder
-    from reports.environments import environments, other_dependencies, parse_spec
+    from reports.blocks import (
+        announce,
+        find_study,
+        finished,
+        folder_of,
+        in_pairs,
+        interleaved,
+        measure_all,
+        runs_folder,
+    )
+    from reports.environments import environments, other_dependencies, parse_spec, state_of
 
     if options.blocks < FEWEST:
         raise RunFileError(
@@ -81,7 +91,6 @@ def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         )
     specs = [parse_spec("base", options.base), parse_spec("head", options.head)]
     name = f"ab-{Path(options.study).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = new_folder("-o", options.output or runs_folder(name))
     with environments(specs) as (base, head):
         study = find_study(options.study, base, head)
         for side in (base, head):
@@ -91,12 +100,15 @@ def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
                 print(f"  its {' and '.join(names)} differ from here; it runs with the packages installed here")
         if study.differs:
             print(f"study {options.study}: the file of {study.side} for both sides")
+        asked = {side.spec.side: state_of(side.spec) for side in (base, head)}
+        asked |= {"study": study.digest, "options": " ".join(options.arguments)}
+        folder = folder_of("-o", options.output or runs_folder(name), asked)
         blocks = interleaved(base, head, options.blocks, folder)
-        print(f"{len(blocks)} runs into {folder}", flush=True)
-        runs = measure_all(blocks, study.path, options.arguments, lambda line: print(line, flush=True))
-    by_place = {block.results.name: run for block, run in zip(blocks, runs, strict=True)}
-    numbers = range(1, options.blocks + 1)
-    return [by_place[f"base-{n}.jsonl"] for n in numbers], [by_place[f"head-{n}.jsonl"] for n in numbers]
+        done = finished(blocks, announce)
+        announce(f"{len(blocks) - len(done)} runs to go, {len(done)} there; {folder}")
+        runs = measure_all(blocks, study.path, options.arguments, announce, done, may_fail=True)
+    paired = in_pairs(blocks, runs, ("base", "head"))
+    return paired[::2], paired[1::2]
 
 
 def _write(option: str, path: Path, text: str, *, append: bool = False) -> None:

@@ -62,36 +62,27 @@ def _measured(options: argparse.Namespace) -> list[Run]:
     from dataclasses import replace
 
     from reports.blocks import (
+        announce,
         find_study,
+        finished,
+        folder_of,
+        in_pairs,
         interleaved,
         measure_all,
-        measured_elsewhere,
         runs_folder,
         stopped_by_termination,
     )
     from reports.environments import environments, parse_spec
 
-    folder = (options.runs or runs_folder(f"noise-{Path(options.study).stem}")).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     spec = parse_spec("at", options.at)
     with stopped_by_termination(), environments([spec]) as (environment,):
         first, second = (replace(environment, spec=replace(spec, side=side)) for side in "ab")
         study = find_study(options.study, first, second)
+        asked = {"study": study.digest, "options": " ".join(options.arguments)}
+        folder = folder_of("--runs", options.runs or runs_folder(f"noise-{Path(options.study).stem}"), asked)
         blocks = interleaved(first, second, options.pairs, folder)
-        done: dict[Path, Run] = {}
-        for block in blocks:
-            if not block.results.exists():
-                continue
-            run = read_run(block.results)
-            if not run.complete:  # a pair measured in two parts would show the noise of two times
-                block.results.unlink()
-            elif other := measured_elsewhere(block, run):
-                print(f"removed {block.results}: {other}; it is measured again", flush=True)
-                block.results.unlink()
-            else:
-                done[block.results] = run
-        left = [block for block in blocks if block.results not in done]
-        print(f"calibrating {spec.label} with {study.path.name}: {len(left)} runs to go, {len(done)} there; {folder}")
-        measured = measure_all(left, study.path, options.arguments, lambda line: print(line, flush=True))
-        done |= {block.results: run for block, run in zip(left, measured, strict=True)}
-    return [done[folder / f"{side}-{number}.jsonl"] for number in range(1, options.pairs + 1) for side in "ab"]
+        done = finished(blocks, announce)
+        left = len(blocks) - len(done)
+        announce(f"calibrating {spec.label} with {study.path.name}: {left} runs to go, {len(done)} there; {folder}")
+        runs = measure_all(blocks, study.path, options.arguments, announce, done)
+    return in_pairs(blocks, runs, "ab")

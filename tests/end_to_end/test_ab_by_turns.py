@@ -40,7 +40,7 @@ from pathlib import Path
 from reports.metrics import derive
 from reports.run import CaseResult, RunWriter, Sample
 
-SECONDS, FORWARDS, WAIT = 1.0, 10, 0.0  # what the commits of this repository differ in
+SECONDS, FORWARDS, WAIT, FAILED = 1.0, 10, 0.0, ""  # what the commits of this repository differ in
 
 
 def test_a_run(request):
@@ -68,8 +68,11 @@ def test_a_run(request):
         workload={"prompts": "embedded", "num_samples": 3, "prompts_sha256": "abc"},
         samples=samples, metrics=derive(samples, speculative=False),
     ))
+    if FAILED:
+        writer.case(CaseResult("p/assisted", "failed", reason=FAILED))
     writer.end({})
     writer.close()
+    assert not FAILED
 """
 
 QUICK = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
@@ -98,6 +101,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suites = {
         "first": SUITE,
         "slow": SUITE.replace("1.0, 10, 0.0", "1.25, 11, 0.0"),
+        "failing": SUITE.replace('0.0, ""', '0.0, "no such method"'),
         "broken": SUITE.replace("time.sleep(WAIT)", "raise OSError('out of order')"),
         "waiting": SUITE.replace("1.0, 10, 0.0", "1.0, 10, 60.0"),
     }
@@ -177,7 +181,39 @@ def test_what_cannot_be_measured_ends_with_exit_code_2_and_one_line(
     assert "out of order" in (runs / "head-1.log").read_text()
     assert worktrees(repository) == 1
     again = reports("ab", "--base", "first", "--study", "mini", "-o", runs)
-    assert (again.returncode, "holds run files already; name a new folder" in again.stderr) == (2, True)
+    assert again.returncode == 2
+    assert "holds other runs (head " in again.stderr and "; name a new folder" in again.stderr
+
+
+def test_a_case_that_fails_in_the_blocks_is_the_gates_to_judge(
+    reports: Command, repository: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    command = ("ab", "--base", "first", "--head", "failing", "--study", "mini", "--blocks", 4, "-o", runs)
+    done = reports(*command)
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "no such method" in told and "failed" in told
+    assert read_run(runs / "head-4.jsonl").complete
+    allowed = reports(*command, "--allow-missing", "p/assisted")
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    assert "0 runs to go, 8 there" in allowed.stdout
+
+
+def test_an_interrupted_comparison_goes_on(reports: Command, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    command = ("ab", "--base", "first", "--head", ".", "--study", "mini", "--blocks", 4, "-o", runs)
+    assert reports(*command).returncode == 0
+    kept = (runs / "base-1.jsonl").read_bytes()
+    (runs / "head-4.jsonl").unlink()
+    (runs / "base-4.jsonl").write_bytes(kept.splitlines(keepends=True)[0])
+    done = reports(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 runs to go, 6 there" in done.stdout
+    assert (runs / "base-1.jsonl").read_bytes() == kept
+    other = reports(*command, "--", "-m", "baseline")
+    assert other.returncode == 2
+    assert "holds other runs (options '' there, '-m baseline' here)" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -185,9 +221,10 @@ def test_what_cannot_be_measured_ends_with_exit_code_2_and_one_line(
     [
         (("ab", "--base", "waiting", "-o"), signal.SIGINT, "base-1", "interrupted: no verdict"),
         (("ab", "--base", "waiting", "-o"), signal.SIGTERM, "base-1", "interrupted: no verdict"),
+        (("ab", "--base", "waiting", "-o"), signal.SIGHUP, "base-1", "interrupted: no verdict"),
         (("calibrate", "--at", "waiting", "--runs"), signal.SIGINT, "a-1", "the same command goes on"),
     ],
-    ids=["ab", "ab terminated", "calibrate"],
+    ids=["ab", "ab terminated", "ab without its terminal", "calibrate"],
 )
 def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
     repository: Path, tmp_path: Path, command: tuple[str, ...], kind: signal.Signals, first: str, said: str

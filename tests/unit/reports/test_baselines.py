@@ -137,6 +137,7 @@ def test_only_the_last_few_are_kept(planted: Plant, tmp_path: Path):
     folder = tmp_path / "baselines"
     for number in range(5):
         promote(planted(*measured(), name=f"{number}.jsonl"), RULES, folder=folder, keep=3)
+        (folder / "planted" / "cpu-a-processor-2c" / "note.jsonl").write_text("not a number: not of the history")
     kept = history(folder / "planted" / "cpu-a-processor-2c.jsonl")
     assert [read_run(path).header["promoted"]["from"] for path in kept] == ["2.jsonl", "3.jsonl", "4.jsonl"]
     rolling = find_baselines(str(folder), read_run(tmp_path / "0.jsonl"), 2)

@@ -357,6 +357,20 @@ TABLE = {
         1,
         "changed by -4 bytes",
     ),
+    "another draft": (
+        heads(PLAIN, replace(DRAFTED, facts={"weight_bytes": {"target": 100, "draft": 10}})),
+        heads(PLAIN, replace(DRAFTED, facts={"weight_bytes": {"target": 100, "draft": 12}})),
+        [],
+        1,
+        "weight_bytes.draft",
+    ),
+    "another draft, or none, beside a case that does not draft": (
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 100, "draft": 10}})),
+        heads(replace(PLAIN, facts={"weight_bytes": {"target": 100}})),
+        [],
+        0,
+        "INCONCLUSIVE",
+    ),
     "fewer forwards": (BASE, heads(PLAIN, with_sample(draft_forwards=8)), [], 0, "1 improved"),
     "fewer forwards and another output": (
         BASE,

@@ -189,6 +189,8 @@ def test_fewer_threads_are_another_machine_and_other_weights_are_told(planted: P
     hardware = {"device": "cpu", "cpu": "AMD EPYC", "cpu_cores": 4, "cpu_threads_used": 1}
     threads = planted(name="threads.jsonl", environment={"hardware": hardware})
     assert hardware_key(threads) == "cpu-amd-epyc-4c-1t"
+    vectors = planted(name="vectors.jsonl", environment={"hardware": {**hardware, "cpu_capability": "AVX512"}})
+    assert hardware_key(vectors) == "cpu-amd-epyc-4c-1t-avx512"
     assert hardware_key(planted(name="empty.jsonl", environment={})) == "cpu-unknown"
     base = planted(case("p/a", SAMPLES, facts={"revisions": {"target": "r1"}}), name="base.jsonl")
     head = planted(case("p/a", SAMPLES, facts={"revisions": {"target": "r2"}}), name="head.jsonl")

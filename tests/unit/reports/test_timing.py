@@ -13,7 +13,7 @@ from simulated_runs import QUIET, simulated
 from reports.calibration import Noise
 from reports.evidence import Change, change, correlation_length
 from reports.gate import gate, suspects
-from reports.run import Run
+from reports.run import Run, RunFileError
 from reports.statistics import paired_ratio
 from reports.thresholds import GateRules
 from reports.timing import TimingTest, judge_timings
@@ -149,6 +149,33 @@ def test_blocks_of_two_versions_are_judged_and_single_runs_are_not():
     assert gate(bases, heads, GateRules(), interleaved=True).verdict == "regressed"
     single = gate(bases[:1], heads[:1], GateRules(), NOISE)
     assert single.verdict == "pass" and "other versions: torch 2.13.0 -> 2.14.0" in single.timing_reason
+
+
+def started(each: Run, clock: str) -> Run:
+    return replace(each, header={**each.header, "started_at": f"2026-01-01T{clock}:00+00:00"})
+
+
+@pytest.mark.parametrize(
+    ("clocks", "said"),
+    [
+        (("10:00", "10:03", "10:01", "10:02"), ""),
+        (("10:00", "10:01", "10:02", "10:03"), "all runs of head were measured after those of base"),
+        (("10:02", "10:03", "10:00", "10:01"), "all runs of base were measured after those of head"),
+    ],
+    ids=["by turns", "base first", "head first"],
+)
+def test_blocks_must_have_been_measured_by_turns(clocks: tuple[str, ...], said: str):
+    runs = [started(run(number), clock) for number, clock in enumerate(clocks)]
+    if said:
+        with pytest.raises(RunFileError, match=said):
+            gate(runs[:2], runs[2:], GateRules(), NOISE, interleaved=True)
+    else:
+        assert gate(runs[:2], runs[2:], GateRules(), NOISE, interleaved=True).verdict == "pass"
+
+
+def test_the_blocks_of_one_side_must_have_the_same_versions():
+    with pytest.raises(RunFileError, match=r"other versions than .*; name blocks of one head only"):
+        gate([run(1), run(2)], [run(3), on_other_versions(run(4))], GateRules(), NOISE, interleaved=True)
 
 
 @pytest.mark.parametrize(
