@@ -36,7 +36,7 @@ calibrate: $(INSTALLED)
 # What the gate finds here of slowdowns that are known: 80 runs, about an hour and a half on two cores.
 power: TRIALS ?= 20
 power: $(INSTALLED)
-	$(RUN) tests/end_to_end/power.py --trials $(TRIALS) -- --num-samples 30 -k "not fp32"
+	$(RUN) -m tests.end_to_end.power --trials $(TRIALS) -- --num-samples 30 -k "not fp32"
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval

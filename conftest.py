@@ -16,6 +16,7 @@ from fixtures.measuring import CaseFailed, CaseSkipped
 from fixtures.session import BenchSession, without_frames
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
+from fixtures.turns import turns_asked_for
 from reports.run import CaseResult, read_run
 from reports.tables import print_run
 
@@ -51,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
             argv=options.without_paths(config.invocation_params.args),
             allow_unsandboxed=given.get("allow_unsandboxed", "false").lower() == "true",
             tracking=given,
+            turns=turns_asked_for(),
         )
         gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:

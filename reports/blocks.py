@@ -1,32 +1,25 @@
-"""Interleaved measuring: runs of the suite as subprocesses, base and head by turns, one run file each.
+"""Which runs of the suite a comparison is made of, in which order, and which of them are there already.
 
-Starts `python -m pytest perf_tests` and waits; knows no metrics and no verdicts. Order AB BA AB BA: whatever a machine
-drifts in one direction hits both sides alike. Imports neither torch nor fixtures.
+Order AB BA AB BA: whatever a machine drifts in one direction hits both sides alike. Starts nothing, which
+reports/measuring.py does; knows no metrics and no verdicts. Imports neither torch nor fixtures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from reports.environments import ROOT, Environment, checked_out
 from reports.run import Run, RunFileError, read_run
 
 STUDIES = Path("perf_tests") / "studies"
-STOP_SECONDS = 20.0
-TESTS_FAILED = 1  # pytest's exit code
 ASKED = "asked.json"  # in a folder of run files: what they are measurements of
 
 
@@ -104,48 +97,23 @@ def find_study(study: str, base: Environment, head: Environment) -> StudyFile:
     return StudyFile(path, side, len(there) < 2 or there[0][1].read_bytes() != there[1][1].read_bytes())
 
 
-def measure(block: Block, study: Path, arguments: Sequence[str] = (), *, may_fail: bool = False) -> tuple[Run, float]:
-    """Run the study once and return its run file, read, and the seconds it took.
-
-    arguments: further options for pytest. may_fail: a complete run that tells which cases failed is returned as well.
-    Raises RunFileError, naming the block and its log, if pytest fails, if the run is not complete, or if it was not
-    measured on the commit or with the packages that the block is to measure.
-    """
-    command = [str(block.environment.python), "-m", "pytest", "perf_tests", "-p", "no:cacheprovider"]
-    # With "=": pytest takes a value on its own for a path at first, and would load the conftest beside that file too.
-    command += [f"--study={study}", f"--results={block.results}", *arguments]
-    began = time.monotonic()
-    with block.log.open("w", encoding="utf-8") as log:
-        code = _run(command, block.environment.folder, log)
-    told = may_fail and code == TESTS_FAILED and block.results.exists()
-    if code and not told:
-        raise RunFileError(
-            f"{_named(block)}: pytest ended with exit code {code} ({_last_words(block.log)}); see {block.log}"
-        )
-    run = read_run(block.results)
-    check_measured(block, run)
-    if told and all(case.status in ("ok", "skipped") for case in run.cases):
-        raise RunFileError(f"{_named(block)}: pytest failed, but no case of {run.path} did; see {block.log}")
-    return run, time.monotonic() - began
-
-
 def check_measured(block: Block, run: Run) -> None:
     """Refuse a run that is not complete, or that its environment says was another code or package than asked for."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     if not run.complete:
-        raise RunFileError(f"{_named(block)}: {run.path} has no end line: the run was stopped; measure it again")
+        raise RunFileError(f"{named(block)}: {run.path} has no end line: the run was stopped; measure it again")
     told = dict(run.header.get("environment") or {})
     commit, wanted = str(told.get("git_commit", "")), block.environment.spec.commit
     if wanted and commit != wanted:
-        raise RunFileError(f"{_named(block)}: {run.path}: git_commit is {commit!r}, not {wanted}; measure it again")
+        raise RunFileError(f"{named(block)}: {run.path}: git_commit is {commit!r}, not {wanted}; measure it again")
     versions = {canonicalize_name(name): str(version) for name, version in dict(told.get("versions") or {}).items()}
     for text in block.environment.spec.requirements:
         requirement = Requirement(text)
         version = versions.get(canonicalize_name(requirement.name))
         if version is not None and not requirement.specifier.contains(version, prereleases=True):
-            raise RunFileError(f"{_named(block)}: {run.path}: measured {requirement.name} {version}, not {text}")
+            raise RunFileError(f"{named(block)}: {run.path}: measured {requirement.name} {version}, not {text}")
 
 
 def measured_elsewhere(block: Block, run: Run) -> str:
@@ -165,21 +133,6 @@ def measured_elsewhere(block: Block, run: Run) -> str:
                 if (present := installed(name)) != version:
                     return f"{name} was {version}, is {present}"
     return ""
-
-
-@contextmanager
-def stopped_by_termination() -> Iterator[None]:
-    """Treat SIGTERM, which CI sends to cancel, and the end of a terminal like Ctrl-C, so that worktrees are removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def folder_of(option: str, folder: Path, asked: Mapping[str, Any]) -> Path:
@@ -230,54 +183,6 @@ def finished(blocks: Sequence[Block], announce: Announce) -> dict[Path, Run]:
     return found
 
 
-def measure_all(
-    blocks: Sequence[Block],
-    study: Path,
-    arguments: Sequence[str],
-    announce: Announce,
-    done: Mapping[Path, Run],
-    *,
-    may_fail: bool = False,
-) -> tuple[Run, ...]:
-    """Measure the blocks that are not done and announce each; all runs come back in the order of `blocks`."""
-    runs = dict(done)
-    left = [block for block in blocks if block.results not in runs]
-    for number, block in enumerate(left, start=1):
-        run, seconds = measure(block, study, arguments, may_fail=may_fail)
-        place = f"{number}/{len(left)}  block {block.number}  {block.side:<4}"
-        announce(f"{place}  {seconds:5.0f} s  {block.results.name}")
-        runs[block.results] = run
-    return tuple(runs[block.results] for block in blocks)
-
-
-def _run(command: Sequence[str], folder: Path, log: TextIO) -> int:
-    """Run pytest to its end; an interruption is passed on and waited for, so that nothing goes on measuring."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # a terminal's Ctrl-C would else reach pytest twice
-    )
-    try:
-        return int(process.wait())
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
-            process.wait()
-        raise
-
-
-def _named(block: Block) -> str:
+def named(block: Block) -> str:
+    """The block as an error names it."""
     return f"{block.side} ({block.environment.spec.label}), block {block.number}"
-
-
-def _last_words(log: Path) -> str:
-    """What pytest said last, without its rulers."""
-    lines = [line.strip(" =\n") for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or [line for line in lines if line] or ["no output"])[-1]

@@ -251,6 +251,8 @@ def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) 
             return f"{run.path.name} was published elsewhere, not measured here"
         if hardware_key(run) != hardware_key(base[0]):
             return f"other hardware: {hardware_key(base[0])} -> {hardware_key(run)}"
+        if bool(run.header.get("by_turns")) != bool(base[0].header.get("by_turns")):
+            return "measured by turns with another run on one side only"
         if not interleaved and versions_key(run) != versions_key(base[0]):
             differing = [
                 f"{one.key} {one.base or 'absent'} -> {one.head or 'absent'}"

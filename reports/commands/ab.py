@@ -15,6 +15,7 @@ from reports.commands.gate import add_rules, noise_of, rules_of
 from reports.run import Run, RunFileError
 
 INTERRUPTED = 130
+TURNS = "after each run (default) or prompt, which finds smaller changes, with the models of both sides in memory"
 FEWEST = 4  # with fewer the verdict would rest on the noise that other runs had, as in reports/timing.py
 
 
@@ -24,6 +25,7 @@ def register(commands: Any) -> None:
     command.add_argument("--head", metavar="SPEC", default=".", help="the same (default: ., the working tree)")
     command.add_argument("--study", default="smoke", help="study, or .toml file (default: smoke)")
     command.add_argument("--blocks", type=int, default=8, help="runs of each side, AB BA AB... (default: 8)")
+    command.add_argument("--turns", choices=("run", "prompt"), default="run", help=TURNS)
     command.add_argument("-o", "--output", metavar="DIR", type=Path, help="for the run files (reports/runs/ab-...)")
     command.add_argument("--markdown", metavar="FILE", type=Path, help="append the verdict to FILE as Markdown")
     command.add_argument("--junit", metavar="FILE", type=Path, help="write the verdict to FILE as JUnit XML")
@@ -39,10 +41,10 @@ def ab(options: argparse.Namespace) -> int:
 
     from reports import ab_tables
     from reports.ab import block_ratios
-    from reports.blocks import stopped_by_termination
     from reports.gate import gate
     from reports.gate_formats import github_annotations, junit
     from reports.gate_text import markdown, print_gate
+    from reports.measuring import stopped_by_termination
     from reports.tables import WIDTH_OF_FILES
 
     options.exit_code = 1  # as long as there is no verdict
@@ -80,10 +82,10 @@ def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         folder_of,
         in_pairs,
         interleaved,
-        measure_all,
         runs_folder,
     )
     from reports.environments import environments, other_dependencies, parse_spec, state_of
+    from reports.measuring import measure_all
 
     if options.blocks < FEWEST:
         raise RunFileError(
@@ -101,12 +103,13 @@ def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         if study.differs:
             print(f"study {options.study}: the file of {study.side} for both sides")
         asked = {side.spec.side: state_of(side.spec) for side in (base, head)}
-        asked |= {"study": study.digest, "options": " ".join(options.arguments)}
+        asked |= {"study": study.digest, "options": " ".join(options.arguments), "turns": options.turns}
         folder = folder_of("-o", options.output or runs_folder(name), asked)
         blocks = interleaved(base, head, options.blocks, folder)
         done = finished(blocks, announce)
         announce(f"{len(blocks) - len(done)} runs to go, {len(done)} there; {folder}")
-        runs = measure_all(blocks, study.path, options.arguments, announce, done, may_fail=True)
+        together = options.turns == "prompt"
+        runs = measure_all(blocks, study.path, options.arguments, announce, done, together=together, may_fail=True)
     paired = in_pairs(blocks, runs, ("base", "head"))
     return paired[::2], paired[1::2]
 

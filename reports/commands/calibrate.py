@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def calibrate(options: argparse.Namespace) -> int:
     if options.pairs < 1:
         raise RunFileError(f"--pairs {options.pairs}: at least 1 is needed; 12 or more tell the noise well")
     try:
-        runs = [read_run(file) for file in options.files] if options.files else _measured(options)
+        runs = _read(options.files) if options.files else _measured(options)
     except KeyboardInterrupt:
         print("interrupted: the finished runs are kept; the same command goes on with them")
         return INTERRUPTED
@@ -58,6 +59,16 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read(files: Sequence[Path]) -> list[Run]:
+    runs = [read_run(file) for file in files]
+    for run in runs:
+        if run.header.get("by_turns"):
+            raise RunFileError(
+                f"{run.path}: measured by turns with another run, which differs less than runs apart do; name others"
+            )
+    return runs
+
+
 def _measured(options: argparse.Namespace) -> list[Run]:
     from dataclasses import replace
 
@@ -68,11 +79,10 @@ def _measured(options: argparse.Namespace) -> list[Run]:
         folder_of,
         in_pairs,
         interleaved,
-        measure_all,
         runs_folder,
-        stopped_by_termination,
     )
     from reports.environments import environments, parse_spec
+    from reports.measuring import measure_all, stopped_by_termination
 
     spec = parse_spec("at", options.at)
     with stopped_by_termination(), environments([spec]) as (environment,):

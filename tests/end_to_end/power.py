@@ -19,19 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reports.blocks import (
-    Block,
-    announce,
-    find_study,
-    finished,
-    folder_of,
-    measure,
-    runs_folder,
-    stopped_by_termination,
-)
+from reports.blocks import Block, announce, find_study, finished, folder_of, in_pairs, runs_folder
 from reports.calibration import Noise, measure_noise
 from reports.environments import environments, parse_spec
 from reports.gate import gate
+from reports.measuring import measure_all, stopped_by_termination
 from reports.run import Run
 from reports.thresholds import PYPROJECT, GateRules, read_rules
 from reports.verdicts import Gate
@@ -52,49 +44,39 @@ def main() -> int:
     parser.add_argument("--study", default="smoke", help="(%(default)s)")
     parser.add_argument("--trials", type=int, default=20, help="(%(default)s)")
     parser.add_argument("--at", default="HEAD", help="revision (%(default)s)")
-    parser.add_argument("--runs", type=Path, help="for the run files (reports/runs/power-STUDY)")
+    parser.add_argument("--turns", choices=("run", "prompt"), default="run", help="as of reports ab (%(default)s)")
+    parser.add_argument("--runs", type=Path, help="for the run files (reports/runs/power-TURNS-STUDY)")
     parser.add_argument("-o", "--output", type=Path, help="a JSON file that keeps the figures and the machine")
     parser.add_argument("arguments", nargs="*", metavar="-- OPTION", help="further options for pytest, after --")
     options = parser.parse_args()
-    folder = options.runs or runs_folder(f"power-{Path(options.study).stem}")
-    trials = measured(options.study, options.at, options.trials, folder, options.arguments)
-    figures = judged(trials)
+    figures = judged(measured(options))
     print(figures["says"])
     if options.output is not None:
         options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def measured(study: str, revision: str, trials: int, folder: Path, arguments: Sequence[str]) -> list[Trial]:
+def measured(options: argparse.Namespace) -> list[Trial]:
     """The runs of every trial, those that are in the folder already taken from there."""
-    with stopped_by_termination(), environments([parse_spec("at", revision)]) as (environment,):
-        file = find_study(study, environment, environment)
-        folder = folder_of("--runs", folder, {"study": file.digest, "options": " ".join(arguments)})
+    os.environ |= {"PYTHONPATH": str(HERE), "SLOWDOWN": ",".join(f"{side}-={by}" for side, by in SLOWED.items())}
+    spec = parse_spec("at", options.at)
+    with stopped_by_termination(), environments([spec]) as (environment,):
+        study = find_study(options.study, environment, environment)
+        asked = {"study": study.digest, "options": " ".join(options.arguments), "turns": options.turns}
+        name = f"power-{options.turns}-{Path(options.study).stem}"
+        folder = folder_of("--runs", options.runs or runs_folder(name), asked)
+        sides = {side: replace(environment, spec=replace(spec, side=side)) for side in ORDER}
         blocks = [
-            Block(
-                replace(environment, spec=replace(environment.spec, side=side)), trial, folder / f"{side}-{trial}.jsonl"
-            )
-            for trial in range(1, trials + 1)
+            Block(sides[side], trial, folder / f"{side}-{trial}.jsonl")
+            for trial in range(1, options.trials + 1)
             for side in (ORDER if trial % 2 else ORDER[::-1])
         ]
         done = finished(blocks, announce)
         announce(f"{len(blocks) - len(done)} runs to go, {len(done)} there; {folder}")
-        found: list[Trial] = [{} for _ in range(trials)]
-        for block in blocks:
-            run = done.get(block.results)
-            if run is None:
-                run, seconds = measure(block, file.path, [*_slowed(block.side), *arguments])
-                announce(f"trial {block.number}  {block.side:<8}  {seconds:5.0f} s")
-            found[block.number - 1][block.side] = run
-    return found
-
-
-def _slowed(side: str) -> tuple[str, ...]:
-    """The options that slow the next run, if its side is to be slowed; the rest goes by the environment."""
-    if side not in SLOWED:
-        return ()
-    os.environ |= {"PYTHONPATH": str(HERE), "SLOWDOWN": str(SLOWED[side]), "SLOWDOWN_FILES": f"{side}-"}
-    return ("-p", "slowdown")
+        arguments = ("-p", "slowdown", *options.arguments)
+        runs = measure_all(blocks, study.path, arguments, announce, done, together=options.turns == "prompt")
+    paired = iter(in_pairs(blocks, runs, ORDER))
+    return [dict(zip(ORDER, four, strict=True)) for four in zip(paired, paired, paired, paired, strict=True)]
 
 
 def judged(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A pytest plugin for runs of perf_tests: makes generation slower by a known share, inside the clock.
 
 Every timed generation is followed by a sleep of SLOWDOWN times what it took, before the clock is stopped, so that the
-product's own code stays untouched and the true change is known. Environment: SLOWDOWN, the share (0.05: 5% slower);
-SLOWDOWN_FILES, how the name of the run file must begin (default `head-`), so that of two interleaved sides only one is
-slowed. Load it with `-p slowdown` and tests/end_to_end on PYTHONPATH.
+product's own code stays untouched and the true change is known. Environment: SLOWDOWN, a comma list of
+BEGINNING=SHARE: how the name of a run file begins, and the share (`head-=0.05`: of interleaved sides only head is 5%
+slower). Load it with `-p slowdown` and tests/end_to_end on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import pytest
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
-    share = float(os.environ["SLOWDOWN"])
     results = Path(session.config.getoption("--results") or "").name
-    if results.startswith(os.environ.get("SLOWDOWN_FILES", "head-")):
-        slow_down(share)
+    for one in os.environ["SLOWDOWN"].split(","):
+        beginning, _, share = one.partition("=")
+        if results.startswith(beginning):
+            slow_down(float(share))
 
 
 def slow_down(share: float) -> None:

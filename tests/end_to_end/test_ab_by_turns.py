@@ -282,7 +282,7 @@ def test_the_real_suite_is_measured_and_a_planted_slowdown_of_one_side_is_seen(
     head = git(ROOT, "rev-parse", "HEAD")
     options = ("--pairs", 1, "--at", head, "--study", tiny_study, "--runs", runs, "-o", noise)
     suite = ("--", "-p", "slowdown", "-m", "baseline", "--num-samples", "1")
-    slow = {"SLOWDOWN": "100", "SLOWDOWN_FILES": "b-", "PYTHONPATH": str(Path(__file__).resolve().parent)}
+    slow = {"SLOWDOWN": "b-=100", "PYTHONPATH": str(Path(__file__).resolve().parent)}
     done = run_reports("calibrate", *options, *suite, **slow)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [read_run(runs / f"{side}-1.jsonl").header["environment"]["git_commit"] for side in "ab"] == [head, head]

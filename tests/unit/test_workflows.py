@@ -82,7 +82,7 @@ def test_every_command_in_a_workflow_is_one_that_reports_takes() -> None:
     for line in lines:
         if line.startswith("promote RUN"):
             continue  # told to people, in an error message
-        words = shlex.split(re.split(r"\s(?:>|>>|\|\||2>|;)", line)[0].replace('"$@"', ""))
+        words = shlex.split(re.split(r"\s(?:>|>>|\|\||2>|;)|; \}", line)[0].replace('"$@"', ""))
         options = _parser().parse_args(words)  # exits with a usage error for what it does not know
         used.add(words[0])
         assert callable(options.run)
