@@ -88,6 +88,8 @@ def promote(
     """
     if not run.complete:
         raise RunFileError(f"{run.path}: no end line: the run was stopped; go on with it by --resume {run.path}")
+    if run.header.get("by_turns"):
+        raise RunFileError(f"{run.path}: measured by turns with another run, unlike those it would be the baseline of")
     for case in run.finished.values():
         if case.status not in ("ok", "skipped") and not rules.allows_missing(case.id):
             raise RunFileError(

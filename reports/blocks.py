@@ -164,23 +164,36 @@ def runs_folder(name: str) -> Path:
 
 
 def finished(blocks: Sequence[Block], announce: Announce) -> dict[Path, Run]:
-    """The blocks that were measured before, by run file; runs of other code or packages are removed, and it is said.
+    """The blocks that were measured before, by run file; what is there of others is removed, and it is said.
 
-    So are incomplete ones: a run measured in two parts would show the noise of two times.
+    Others: of other code or packages, or not all of one number, because a run measured in two parts, or a pair, would
+    show the noise of two times.
     """
-    found = {}
-    for block in blocks:
-        if not block.results.exists():
+    found: dict[Path, Run] = {}
+    for number in dict.fromkeys(block.number for block in blocks):
+        group = [block for block in blocks if block.number == number]
+        whole, why = {}, "its block was not measured to the end"
+        for block in group:
+            run = _read_if_begun(block.results)
+            other = measured_elsewhere(block, run) if run is not None and run.complete else ""
+            if run is not None and run.complete and not other:
+                whole[block.results] = run
+            why = other or why
+        if len(whole) == len(group):
+            found |= whole
             continue
-        run = read_run(block.results)
-        other = measured_elsewhere(block, run) if run.complete else ""
-        if other:
-            announce(f"removed {block.results}: {other}; it is measured again")
-        if other or not run.complete:
-            block.results.unlink()
-        else:
-            found[block.results] = run
+        for block in group:
+            if block.results.exists():
+                announce(f"removed {block.results}: {why}; it is measured again")
+                block.results.unlink()
     return found
+
+
+def _read_if_begun(path: Path) -> Run | None:
+    """A run file, or None where there is none or it was stopped before its first line."""
+    if not path.exists() or b"\n" not in path.read_bytes():
+        return None
+    return read_run(path)
 
 
 def named(block: Block) -> str:

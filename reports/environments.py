@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -253,8 +254,11 @@ def state_of(spec: Spec, root: Path = ROOT) -> str:
     if spec.commit:
         return spec.commit
     state = checked_out(root)
-    if state.endswith("+changes"):
-        changes = _git(root, "diff", "HEAD", "--binary").stdout.encode()
+    command = ["git", "-C", str(root)]
+    changes = _output([*command, "diff", "HEAD", "--binary", "--no-ext-diff"])
+    for name in _output([*command, "ls-files", "--others", "--exclude-standard", "-z"]).split(b"\0"):
+        changes += name + (_content(root / os.fsdecode(name)) if name else b"")
+    if changes:
         state = f"{state} {hashlib.sha256(changes).hexdigest()[:12]}"
     return " on ".join(part for part in (spec.label if spec.requirements else "", state or "no commit") if part)
 
@@ -266,8 +270,12 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         raise RunFileError("git: not found; install git, which A/B comparisons take revisions from") from None
 
 
+def _output(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, capture_output=True, check=False).stdout
+
+
 def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _first_line(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from reports.blocks import Announce, Block, check_measured, named
 from reports.run import Run, RunFileError, read_run
@@ -39,23 +40,18 @@ def measure_all(
     the block and its log, if pytest fails, if a run is not complete, or if it was not measured on the commit or with
     the packages that the block is to measure.
     """
-    groups: list[list[Block]] = []
-    for block in blocks:
-        if together and groups and groups[-1][0].number == block.number:
-            groups[-1].append(block)
-        else:
-            groups.append([block])
     runs = dict(done)
-    left = [group for group in groups if not all(block.results in done for block in group)]
-    for number, group in enumerate(left, start=1):
+    groups = [group for group in _groups(blocks, together) if not all(block.results in done for block in group)]
+    if any(len(group) == 1 for group in groups) and together:
+        old = dict.fromkeys(block.environment.spec.label for block in blocks if not _takes_turns(block))
+        announce(f"{' and '.join(old)} takes no turns: each run is made on its own, one after the other")
+    for number, group in enumerate(groups, start=1):
         began = time.monotonic()
         runs |= measure(group, study, arguments, may_fail=may_fail)
         sides = " ".join(f"{block.side:<4}" for block in group)
         seconds = time.monotonic() - began
         names = " ".join(block.results.name for block in group)
-        announce(f"{number}/{len(left)}  block {group[0].number}  {sides}  {seconds:5.0f} s  {names}")
-        if len(group) > 1 and (apart := [block for block in group if not runs[block.results].header.get("by_turns")]):
-            announce(f"  {', '.join(map(named, apart))}: takes no turns; measured one after the other")
+        announce(f"{number}/{len(groups)}  block {group[0].number}  {sides}  {seconds:5.0f} s  {names}")
     return tuple(runs[block.results] for block in blocks)
 
 
@@ -65,21 +61,29 @@ def measure(
     """Run the study once in every block, and return the runs by their file; several blocks take turns.
 
     The second one starts once the first has loaded its model and waits to be timed, and so on: only one computes at
-    any time.
+    any time. An interruption is passed on and waited for, so that nothing goes on measuring.
     """
-    for block in blocks:
-        block.results.unlink(missing_ok=True)
+    processes: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         turns = stack.enter_context(Turns()) if len(blocks) > 1 else None
-        processes = []
-        for block in blocks:
-            processes.append(stack.enter_context(_started(block, study, arguments, turns)))
+        try:
+            for block in blocks:
+                block.results.unlink(missing_ok=True)
+                log = stack.enter_context(block.log.open("w", encoding="utf-8"))
+                processes.append(_start(block, study, arguments, log, turns))
+                if turns is not None:
+                    turns.until_waiting(processes[-1])
             if turns is not None:
-                turns.until_waiting(processes[-1])
-        if turns is not None:
-            turns.until_ended()
-        codes = [process.wait() for process in processes]
-    return {block.results: _checked(block, code, may_fail) for block, code in zip(blocks, codes, strict=True)}
+                turns.until_ended()
+            codes = [process.wait() for process in processes]
+        except BaseException:
+            _stop(processes)
+            raise
+    runs = {block.results: _checked(block, code, may_fail) for block, code in zip(blocks, codes, strict=True)}
+    for block in blocks:
+        if len(blocks) > 1 and any(case.status == "oom" for case in runs[block.results].cases):
+            raise _refused(block, "out of memory with the models of all sides loaded; give --turns run")
+    return runs
 
 
 @contextmanager
@@ -97,52 +101,73 @@ def stopped_by_termination() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _started(
-    block: Block, study: Path, arguments: Sequence[str], turns: Turns | None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start pytest; an interruption is passed on and waited for, so that nothing goes on measuring."""
+def _groups(blocks: Sequence[Block], together: bool) -> list[list[Block]]:
+    """The blocks that run at the same time: those of one number, or each on its own."""
+    if not together or not all(map(_takes_turns, blocks)):
+        return [[block] for block in blocks]
+    numbers = dict.fromkeys(block.number for block in blocks)
+    return [[block for block in blocks if block.number == number] for number in numbers]
+
+
+def _takes_turns(block: Block) -> bool:
+    """Whether the block's code state is of after turns were there."""
+    return (block.environment.folder / "fixtures" / "turns.py").is_file()
+
+
+def _start(
+    block: Block, study: Path, arguments: Sequence[str], log: TextIO, turns: Turns | None
+) -> subprocess.Popen[bytes]:
     command = [str(block.environment.python), "-m", "pytest", "perf_tests", "-p", "no:cacheprovider"]
     # With "=": pytest takes a value on its own for a path at first, and would load the conftest beside that file too.
     command += [f"--study={study}", f"--results={block.results}", *arguments]
-    with block.log.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=block.environment.folder,
-            env={**os.environ, **({VARIABLE: turns.name} if turns is not None else {})},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C would else reach pytest twice
-        )
-        try:
-            yield process
-        except BaseException:
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    return subprocess.Popen(
+        command,
+        cwd=block.environment.folder,
+        env={**environment, **({VARIABLE: turns.name} if turns is not None else {})},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # a terminal's Ctrl-C would else reach pytest twice
+    )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Interrupt all at once and wait for them; those that take too long, or all at a second signal, are killed."""
+    for process in processes:
+        if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
-                process.wait()
-            raise
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            deadline = 0.0
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
+            process.wait()
 
 
 def _checked(block: Block, code: int, may_fail: bool) -> Run:
     """The run that a block's pytest left, if it is what was asked for."""
     told = may_fail and code == TESTS_FAILED and block.results.exists()
     if code and not told:
-        raise RunFileError(
-            f"{named(block)}: pytest ended with exit code {code} ({_last_words(block.log)}); see {block.log}"
-        )
+        raise _refused(block, f"pytest ended with exit code {code} ({_last_words(block.log)})")
     run = read_run(block.results)
     check_measured(block, run)
     if told and all(case.status in ("ok", "skipped") for case in run.cases):
-        raise RunFileError(f"{named(block)}: pytest failed, but no case of {run.path} did; see {block.log}")
+        raise _refused(block, f"pytest failed, but none of its cases did ({_last_words(block.log)})")
     return run
+
+
+def _refused(block: Block, why: str) -> RunFileError:
+    """The error for a run that cannot be used; its file is renamed, so that it is not taken for finished later."""
+    if block.results.exists():
+        block.results.rename(block.results.with_suffix(".refused"))
+    return RunFileError(f"{named(block)}: {why}; see {block.log}")
 
 
 def _last_words(log: Path) -> str:
     """What pytest said last, without its rulers."""
     lines = [line.strip(" =\n") for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    errors = [line for line in lines if line.startswith("ERROR")]
+    errors = [line for line in lines if line.startswith(("ERROR", "FAILED"))]
     return (errors or [line for line in lines if line] or ["no output"])[-1]

@@ -11,9 +11,14 @@ import os
 import secrets
 import select
 import socket
+import struct
 import subprocess
+import sys
 from collections import deque
+from dataclasses import dataclass
 from types import TracebackType
+
+from reports.run import RunFileError
 
 VARIABLE = "DECODEBENCH_TURNS"
 """Environment variable with the name of the socket: of Linux's abstract kind, without its leading zero byte."""
@@ -25,11 +30,13 @@ class Turns:
     """Gives turns: `until_waiting` after each start of a process, then `until_ended`. A context manager."""
 
     def __init__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise RunFileError(f"--turns prompt: needs Linux, not {sys.platform}; give --turns run")
         self.name = f"decodebench-{os.getpid()}-{secrets.token_hex(8)}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(f"\0{self.name}")
         self._listener.listen()
-        self._members: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
+        self._members: list[_Member] = []
 
     def __enter__(self) -> Turns:
         return self
@@ -37,8 +44,8 @@ class Turns:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection, _ in self._members:
-            connection.close()
+        for member in self._members:
+            member.connection.close()
         self._listener.close()
 
     def until_waiting(self, process: subprocess.Popen[bytes]) -> None:
@@ -46,25 +53,50 @@ class Turns:
         while process.poll() is None:
             if select.select([self._listener], [], [], POLL_SECONDS)[0]:
                 connection, _ = self._listener.accept()
-                self._members.append((connection, process))
-                connection.recv(1)
+                if _peer(connection) != process.pid:  # of one that has ended meanwhile
+                    connection.close()
+                    continue
+                member = _Member(connection, process)
+                self._members.append(member)
+                member.asks()
                 return
 
     def until_ended(self) -> None:
         """Give one turn after the other, in the order in which the processes were started, until all have ended."""
         waiting = deque(self._members)
         while waiting:
-            connection, process = waiting.popleft()
-            if _had_a_turn(connection):
-                waiting.append((connection, process))
+            member = waiting.popleft()
+            if member.has_a_turn():
+                waiting.append(member)
             else:
-                process.wait()
+                member.process.wait()
 
 
-def _had_a_turn(connection: socket.socket) -> bool:
-    """Give a turn; True when the process asks for the next one, False when it has ended."""
-    try:
-        connection.sendall(TURN)
-        return bool(connection.recv(1))
-    except (BrokenPipeError, ConnectionResetError):
-        return False
+@dataclass(frozen=True)
+class _Member:
+    connection: socket.socket
+    process: subprocess.Popen[bytes]
+
+    def has_a_turn(self) -> bool:
+        """Give a turn; True when the process asks for the next one, False when it has ended."""
+        try:
+            self.connection.sendall(TURN)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return self.asks()
+
+    def asks(self) -> bool:
+        """Wait until the process asks for a turn; False if it ended instead, whatever else holds its socket."""
+        while not select.select([self.connection], [], [], POLL_SECONDS)[0]:
+            if self.process.poll() is not None:
+                return False
+        try:
+            return bool(self.connection.recv(1))
+        except ConnectionResetError:
+            return False
+
+
+def _peer(connection: socket.socket) -> int:
+    """The process at the other end, by its number."""
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", found)[0])

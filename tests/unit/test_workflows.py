@@ -112,9 +112,10 @@ def test_the_gate_step_judges_counts_by_another_machines_baseline(tmp_path: Path
     found = step("Find the baseline")
     assert found.returncode == 0, found.stdout + found.stderr
     assert variables.read_text() == "BASE=reports/baselines/smoke/cpu-other-4c.jsonl\n"
-    judged = step("Gate", BASE=variables.read_text().strip().removeprefix("BASE="))
+    judged = step("Gate", BASE=variables.read_text().strip().removeprefix("BASE="), MEASURED="0")
     assert judged.returncode == code, judged.stdout + judged.stderr
     assert ("::error" in judged.stdout) == bool(code)
+    assert step("Gate", BASE=variables.read_text().strip().removeprefix("BASE="), MEASURED="1").returncode == 1
     assert "### Gate" in summary.read_text()
     assert "<testsuite" in (tmp_path / "reports" / "runs" / "gate.xml").read_text()
 

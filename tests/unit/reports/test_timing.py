@@ -178,6 +178,14 @@ def test_the_blocks_of_one_side_must_have_the_same_versions():
         gate([run(1), run(2)], [run(3), on_other_versions(run(4))], GateRules(), NOISE, interleaved=True)
 
 
+def test_a_run_by_turns_is_not_timed_against_one_that_ran_alone():
+    turning = run(2)
+    turning = replace(turning, header={**turning.header, "by_turns": True})
+    found = gate([run(1)], [turning], GateRules(), NOISE)
+    assert "by turns with another run on one side only" in found.timing_reason
+    assert gate([turning], [replace(run(3), header=turning.header)], GateRules(), NOISE).timing_reason == ""
+
+
 @pytest.mark.parametrize(
     ("noise", "said"),
     [
