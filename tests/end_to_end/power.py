@@ -1,10 +1,9 @@
 """`make power`: what the gate finds on this machine, from runs of a study of which some are slower by a known share.
 
-A trial is four runs close in time: two of the code as it is, and one slowed by each of two shares (slowdown.py, a real
-sleep inside the clock); every second trial in the opposite order, so that drift favours neither side. Each slowed run
-is gated against a run beside it, and the two plain runs against each other, with the noise floors of the plain pairs
-of all other trials: no trial is judged by a calibration that saw it. Blocks of consecutive trials are judged by turns
-as well, as `reports ab` does. Interrupted, the same command goes on where it was.
+A trial is three blocks of base and head close in time: of the same code, and of head slowed by each of two shares
+(slowdown.py, a real sleep inside the clock). Single runs are gated with the noise floors of the blocks of the same code
+in all other trials, so that no trial is judged by a calibration that saw it; several trials are judged together as the
+blocks of one `reports ab`. Interrupted, the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ from reports.thresholds import PYPROJECT, GateRules, read_rules
 from reports.verdicts import Gate
 
 HERE = Path(__file__).resolve().parent
-PLAIN = ("plain1", "plain2")
-SLOWED = {"slower5": 0.05, "slower10": 0.10}
-ORDER = ("plain1", "slower5", "plain2", "slower10")
-PAIRS = {"the same code": PLAIN, "5% slower": ("plain1", "slower5"), "10% slower": ("plain2", "slower10")}
-BLOCKS = 5  # trials that are judged together, by turns
+SLOWED = {"same": 0.0, "slower5": 0.05, "slower10": 0.10}
+TOLD = {"same": "the same code", "slower5": "5% slower", "slower10": "10% slower"}
+TOGETHER = (5, 10)  # blocks of one comparison
 
-Trial = dict[str, Run]
+Trial = dict[str, tuple[Run, Run]]
+"""Base and head by kind."""
 
 
 def main() -> int:
@@ -58,57 +56,62 @@ def main() -> int:
 
 def measured(options: argparse.Namespace) -> list[Trial]:
     """The runs of every trial, those that are in the folder already taken from there."""
-    os.environ |= {"PYTHONPATH": str(HERE), "SLOWDOWN": ",".join(f"{side}-={by}" for side, by in SLOWED.items())}
+    os.environ |= {"PYTHONPATH": str(HERE), "SLOWDOWN": ",".join(f"head-{kind}-={by}" for kind, by in SLOWED.items())}
     spec = parse_spec("at", options.at)
     with stopped_by_termination(), environments([spec]) as (environment,):
         study = find_study(options.study, environment, environment)
         asked = {"study": study.digest, "options": " ".join(options.arguments), "turns": options.turns}
         name = f"power-{options.turns}-{Path(options.study).stem}"
         folder = folder_of("--runs", options.runs or runs_folder(name), asked)
-        sides = {side: replace(environment, spec=replace(spec, side=side)) for side in ORDER}
+        base, head = (replace(environment, spec=replace(spec, side=side)) for side in ("base", "head"))
+        places = [(trial, kind) for trial in range(1, options.trials + 1) for kind in SLOWED]
         blocks = [
-            Block(sides[side], trial, folder / f"{side}-{trial}.jsonl")
-            for trial in range(1, options.trials + 1)
-            for side in (ORDER if trial % 2 else ORDER[::-1])
+            Block(side, number, folder / f"{side.spec.side}-{kind}-{trial}.jsonl")
+            for number, (trial, kind) in enumerate(places, start=1)
+            for side in ((base, head) if number % 2 else (head, base))
         ]
         done = finished(blocks, announce)
         announce(f"{len(blocks) - len(done)} runs to go, {len(done)} there; {folder}")
         arguments = ("-p", "slowdown", *options.arguments)
         runs = measure_all(blocks, study.path, arguments, announce, done, together=options.turns == "prompt")
-    paired = iter(in_pairs(blocks, runs, ORDER))
-    return [dict(zip(ORDER, four, strict=True)) for four in zip(paired, paired, paired, paired, strict=True)]
+    pairs = iter(in_pairs(blocks, runs, ("base", "head")))
+    found: list[Trial] = [{} for _ in range(options.trials)]
+    for (trial, kind), first, second in zip(places, pairs, pairs, strict=True):
+        found[trial - 1][kind] = (first, second)
+    return found
 
 
 def judged(trials: Sequence[Trial]) -> dict[str, Any]:
     """Every verdict with its ratios and floors, and `says`, a table for a reader."""
     rules = read_rules(PYPROJECT)
     noise = [_noise([other for other in trials if other is not trial]) for trial in trials]
-    single = {
-        kind: [gate([trial[base]], [trial[head]], rules, known) for trial, known in zip(trials, noise, strict=True)]
-        for kind, (base, head) in PAIRS.items()
-    }
-    turns = {kind: _by_turns(trials, base, head, rules) for kind, (base, head) in PAIRS.items()}
-    header = trials[0]["plain1"].header
+    gates: dict[str, dict[str, list[Gate]]] = {"1": {}}
+    for kind in SLOWED:
+        gates["1"][kind] = [
+            gate([trial[kind][0]], [trial[kind][1]], rules, known) for trial, known in zip(trials, noise, strict=True)
+        ]
+        for count in TOGETHER:
+            groups = [trials[start : start + count] for start in range(0, len(trials) - count + 1, count)]
+            gates.setdefault(str(count), {})[kind] = [_of_blocks(group, kind, rules) for group in groups]
+    header = trials[0]["same"][0].header
     return {
-        "says": _table(single, turns),
+        "says": _table(gates),
         "study": header["study"],
         "environment": header["environment"],
         "noise": dict(_noise(trials).floor),
-        "one run each": {kind: [_figures(one) for one in gates] for kind, gates in single.items()},
-        "by turns": {kind: [_figures(one) for one in gates] for kind, gates in turns.items()},
+        "blocks": {
+            count: {kind: [_figures(one) for one in found] for kind, found in of_kind.items()}
+            for count, of_kind in gates.items()
+        },
     }
 
 
 def _noise(trials: Sequence[Trial]) -> Noise:
-    return measure_noise([trial[side] for trial in trials for side in PLAIN])
+    return measure_noise([run for trial in trials for run in trial["same"]])
 
 
-def _by_turns(trials: Sequence[Trial], base: str, head: str, rules: GateRules) -> list[Gate]:
-    groups = [trials[start : start + BLOCKS] for start in range(0, len(trials) - BLOCKS + 1, BLOCKS)]
-    return [
-        gate([trial[base] for trial in group], [trial[head] for trial in group], rules, interleaved=True)
-        for group in groups
-    ]
+def _of_blocks(trials: Sequence[Trial], kind: str, rules: GateRules) -> Gate:
+    return gate([trial[kind][0] for trial in trials], [trial[kind][1] for trial in trials], rules, interleaved=True)
 
 
 def _figures(found: Gate) -> dict[str, Any]:
@@ -130,14 +133,18 @@ def _figures(found: Gate) -> dict[str, Any]:
     }
 
 
-def _table(single: dict[str, list[Gate]], turns: dict[str, list[Gate]]) -> str:
+def _table(gates: dict[str, dict[str, list[Gate]]]) -> str:
     """Verdicts by kind of trial, as Markdown."""
-    rows = ["| head against base | judged | regressed | inconclusive | passed |", "|:---|:---|---:|---:|---:|"]
-    for how, gates_of in (("one run each", single), (f"{BLOCKS} runs each, by turns", turns)):
-        for kind, gates in gates_of.items():
-            counts = Counter(one.verdict for one in gates)
-            told = " | ".join(f"{counts[verdict]}" for verdict in ("regressed", "inconclusive", "pass"))
-            rows.append(f"| {kind} | {how}, {len(gates)} times | {told} |")
+    rows = [
+        "| head against base | blocks | judged | regressed | inconclusive | passed |",
+        "|:---|---:|---:|---:|---:|---:|",
+    ]
+    for count, of_kind in gates.items():
+        for kind, found in of_kind.items():
+            if found:
+                counts = Counter(one.verdict for one in found)
+                told = " | ".join(f"{counts[verdict]}" for verdict in ("regressed", "inconclusive", "pass"))
+                rows.append(f"| {TOLD[kind]} | {count} | {len(found)} times | {told} |")
     return "\n".join(rows)
 
 

@@ -81,13 +81,13 @@ def worked(log: Path) -> list[str]:
     return [line.split()[0] for line in lines[::2]]
 
 
-def test_one_works_at_a_time_and_all_in_order_until_the_last_has_ended(start: Start, log: Path) -> None:
+def test_one_works_at_a_time_and_back_and_forth_until_the_last_has_ended(start: Start, log: Path) -> None:
     with Turns() as turns:
         processes = [start(turns, "a", 3), start(turns, "b", 2), start(turns, "c", 4)]
         assert not log.exists() or not log.read_text(), "nobody works before all are there"
         turns.until_ended()
         assert [process.poll() for process in processes] == [0, 0, 0]
-    assert worked(log) == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "c2", "c3"]
+    assert worked(log) == ["a0", "b0", "c0", "c1", "b1", "a1", "a2", "c2", "c3"]
 
 
 def test_one_that_asks_for_no_turns_runs_to_its_end_before_the_next_one_starts(start: Start, log: Path) -> None:
@@ -96,7 +96,7 @@ def test_one_that_asks_for_no_turns_runs_to_its_end_before_the_next_one_starts(s
         start(turns, "old", 3, "alone")
         start(turns, "c", 2)
         turns.until_ended()
-    assert worked(log) == ["old0", "old1", "old2", "a0", "c0", "a1", "c1"]
+    assert worked(log) == ["old0", "old1", "old2", "a0", "c0", "c1", "a1"]
 
 
 def test_one_that_dies_in_its_turn_or_while_it_waits_holds_nobody_up(start: Start, log: Path) -> None:
