@@ -33,10 +33,11 @@ calibrate: PAIRS ?= 12
 calibrate: $(INSTALLED)
 	$(RUN) -m reports calibrate --study $(STUDY) --pairs $(PAIRS)
 
-# What the gate finds here of slowdowns that are known: 80 runs, about an hour and a half on two cores.
-power: TRIALS ?= 20
+# What the gate finds here of slowdowns that are known: 10 times three blocks, about an hour on two cores.
+power: TRIALS ?= 10
+power: TURNS ?= prompt
 power: $(INSTALLED)
-	$(RUN) -m tests.end_to_end.power --trials $(TRIALS) -- --num-samples 30 -k "not fp32"
+	$(RUN) -m tests.end_to_end.power --trials $(TRIALS) --turns $(TURNS) -- --num-samples 30 -k "not fp32"
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval

@@ -10,8 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.evidence import Series, latency_name, level, measurements, series
-from reports.interruptions import without_interruptions
+from reports.evidence import latency_name, level, measurements, series
 from reports.matching import identity, match
 from reports.run import CaseResult, Run
 
@@ -33,30 +32,22 @@ class BlockRatios:
 def block_ratios(base: Sequence[Run], head: Sequence[Run]) -> tuple[BlockRatios, ...]:
     """Compare block i of base with block i of head for every case that both measured in some block, in base's order.
 
-    A case measured repeatedly within a run counts with the mean of its times per prompt; what the gate takes for an
-    interruption does not count.
+    A case measured repeatedly within a run counts with the mean of its times per prompt.
     """
     found: dict[str, str] = {}
-    sides: list[tuple[dict[str, Series], dict[str, Series]]] = []
+    ratios: list[dict[str, float]] = []
     for first, second in zip(base, head, strict=True):
-        of_block: tuple[dict[str, Series], dict[str, Series]] = ({}, {})
+        of_block = {}
         for one, other in match(first, second).pairs:
-            measured = _times(one, first), _times(other, second)
-            if all(measured):
+            levels = _level(one, first), _level(other, second)
+            if levels[0] is not None and levels[1] is not None:
+                of_block[identity(one)] = math.exp(levels[1] - levels[0])
                 found.setdefault(identity(one), one.id)
-                for side, times in zip(of_block, measured, strict=True):
-                    side[identity(one)] = times
-        sides.append(of_block)
-    return tuple(BlockRatios(name, _ratios(key, sides)) for key, name in found.items())
+        ratios.append(of_block)
+    return tuple(BlockRatios(name, tuple(block.get(key) for block in ratios)) for key, name in found.items())
 
 
-def _ratios(key: str, sides: Sequence[tuple[dict[str, Series], dict[str, Series]]]) -> tuple[float | None, ...]:
-    there = [block for block in sides if key in block[0]]
-    calm = [without_interruptions([block[side][key] for block in there]) for side in (0, 1)]
-    logs = iter([level(second) - level(first) for first, second in zip(*calm, strict=True)])
-    return tuple(math.exp(next(logs)) if key in block[0] else None for block in sides)
-
-
-def _times(case: CaseResult, run: Run) -> Series:
-    """Seconds and tokens of the case by prompt, empty if it was not measured."""
-    return series(measurements(case, run), latency_name(case))
+def _level(case: CaseResult, run: Run) -> float | None:
+    """log of the case's seconds per token in its run, None if it was not measured."""
+    measured = series(measurements(case, run), latency_name(case))
+    return level(measured) if measured else None

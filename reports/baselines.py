@@ -53,12 +53,9 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
     rolling: the last so many of its history, oldest first: the newest one, and of the others those of head's versions
     (none where the newest one has others). Raises RunFileError with the remedy.
     """
-    if rolling < 1:
-        raise RunFileError(f"--rolling {rolling}: at least 1 baseline is needed")
     given = FOLDER if base == AUTO else Path(base)
+    check_rolling(base, rolling)
     if base != AUTO and not given.is_dir():
-        if rolling > 1:
-            raise RunFileError(f"--rolling {rolling}: {base} is one run; give {AUTO} or a folder of baselines")
         return [read_run(given)]
     path = baseline_path(head, given)
     if not path.is_file():
@@ -69,6 +66,14 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
     if versions_key(newest) != versions_key(head):
         return [newest]
     return [*(run for run in earlier if versions_key(run) == versions_key(newest)), newest]
+
+
+def check_rolling(base: str, rolling: int) -> None:
+    """Raise RunFileError where so many baselines cannot come from `base`."""
+    if rolling < 1:
+        raise RunFileError(f"--rolling {rolling}: at least 1 baseline is needed")
+    if rolling > 1 and base != AUTO and not Path(base).is_dir():
+        raise RunFileError(f"--rolling {rolling}: {base} is one run; give {AUTO} or a folder of baselines")
 
 
 def history(path: Path) -> list[Path]:

@@ -164,7 +164,7 @@ def runs_folder(name: str) -> Path:
 
 
 def finished(blocks: Sequence[Block], announce: Announce) -> dict[Path, Run]:
-    """The blocks that were measured before, by run file; what is there of others is removed, and it is said.
+    """The blocks that were measured before, by run file; what is there of others is put aside, and it is said.
 
     Others: of other code or packages, or not all of one number, because a run measured in two parts, or a pair, would
     show the noise of two times.
@@ -184,8 +184,9 @@ def finished(blocks: Sequence[Block], announce: Announce) -> dict[Path, Run]:
             continue
         for block in group:
             if block.results.exists():
-                announce(f"removed {block.results}: {why}; it is measured again")
-                block.results.unlink()
+                aside = block.results.with_suffix(".old")
+                announce(f"{block.results} is now {aside.name}: {why}; it is measured again")
+                block.results.replace(aside)
     return found
 
 

@@ -250,14 +250,18 @@ def checked_out(root: Path = ROOT) -> str:
 
 
 def state_of(spec: Spec, root: Path = ROOT) -> str:
-    """What a side measures, in a line: a commit, or the checkout with a few digits of the hash of its changes."""
+    """What a side measures, in a line: a commit, or the checkout with a few digits of the hash of its changes.
+
+    Changes are those of tracked files, and new modules and studies.
+    """
     if spec.commit:
         return spec.commit
     state = checked_out(root)
     command = ["git", "-C", str(root)]
     changes = _output([*command, "diff", "HEAD", "--binary", "--no-ext-diff"])
     for name in _output([*command, "ls-files", "--others", "--exclude-standard", "-z"]).split(b"\0"):
-        changes += name + (_content(root / os.fsdecode(name)) if name else b"")
+        if name.endswith((b".py", b".toml")):
+            changes += name + _content(root / os.fsdecode(name))
     if changes:
         state = f"{state} {hashlib.sha256(changes).hexdigest()[:12]}"
     return " on ".join(part for part in (spec.label if spec.requirements else "", state or "no commit") if part)

@@ -261,6 +261,8 @@ def _surroundings(run: Run) -> dict[str, str]:
     study = run.header.get("study")
     if isinstance(study, Mapping):
         found |= {name: str(study[name]) for name in _STUDY_SETTINGS if name in study}
+    if run.header.get("by_turns"):
+        found["by_turns"] = "true"
     for case in run.cases:
         revisions = case.facts.get("revisions")
         for role, revision in (revisions if isinstance(revisions, Mapping) else {}).items():

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -93,7 +93,9 @@ def stopped_by_termination() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ignored = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ()  # by nohup
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if number not in ignored]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
@@ -138,13 +140,16 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + STOP_SECONDS
-    for process in processes:
+    while alive := [process for process in processes if process.poll() is None]:
         try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            if time.monotonic() > deadline:
+                for process in alive:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
+            with suppress(subprocess.TimeoutExpired):
+                alive[0].wait(max(0.1, deadline - time.monotonic()))
+        except KeyboardInterrupt:
             deadline = 0.0
-            os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
-            process.wait()
 
 
 def _checked(block: Block, code: int, may_fail: bool) -> Run:

@@ -7,21 +7,26 @@ checks that the README is what this makes of it. Nothing else of the README is t
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from reports import claims_text, costs, humaneval
+from reports.calibration import read_noise
 from reports.claims import CLAIMS, evaluate
 from reports.pictures import pictures
 from reports.reference import read_any
 from reports.run import Run, RunFileError
 from reports.tables import legend, markdown_table, notes, title
+from reports.thresholds import DEFAULT_THRESHOLDS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BLOCK = re.compile(r"<!-- (?P<files>(?:reports/published/\S+ )+)(?P<what>\w+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- (?P<files>(?:reports/(?:published|baselines)/\S+ )+)(?P<what>\w+) -->\n.*?<!-- end -->", re.DOTALL
+)
 
 
 def speed(run: Run) -> str:
@@ -50,8 +55,24 @@ def pictured(run: Run) -> str:
     return "\n\n".join(f"![{one.alt}](reports/published/{one.name})\n\n{one.caption}" for one in pictures(run))
 
 
+def said(path: Path) -> str:
+    """What a JSON file of figures says for a reader."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["says"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFileError(f"{path}: tells no figures under `says` ({error}); measure again") from None
+
+
+def floors(path: Path) -> str:
+    """The noise of a machine in the timings that are gated by default."""
+    noise = read_noise(path)
+    told = ", ".join(f"{100 * math.expm1(noise.floor[name]):.1f}% in `{name}`" for name in DEFAULT_THRESHOLDS)
+    return f"{noise.pairs} pairs of runs of the same code, {noise.study} on {noise.hardware}, differ by up to {told}."
+
+
 BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "costs": beside_time, "solved": solved, "pictured": pictured}
 BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
+BLOCKS_OF_FIGURES: dict[str, Callable[[Path], str]] = {"said": said, "floors": floors}
 
 
 def renewed(text: str, root: Path = ROOT) -> str:
@@ -59,8 +80,8 @@ def renewed(text: str, root: Path = ROOT) -> str:
 
     def block(found: re.Match[str]) -> str:
         what, files = found["what"], found["files"].split()
-        if what == "said":
-            return f"<!-- {found['files']}{what} -->\n{_said(root / files[0])}\n<!-- end -->"
+        if what in BLOCKS_OF_FIGURES:
+            return f"<!-- {found['files']}{what} -->\n{BLOCKS_OF_FIGURES[what](root / files[0])}\n<!-- end -->"
         runs = [read_any(root / file) for file in files]
         if what in BLOCKS and len(files) > 1:
             raise RunFileError(f"{files[1]}: a block {what} is of one run; give it a block of its own")
@@ -68,14 +89,6 @@ def renewed(text: str, root: Path = ROOT) -> str:
         return f"<!-- {found['files']}{what} -->\n{made}\n<!-- end -->"
 
     return BLOCK.sub(block, text)
-
-
-def _said(path: Path) -> str:
-    """The sentence of a JSON file of figures."""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["says"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFileError(f"{path}: tells no figures under `says` ({error}); measure again") from None
 
 
 def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:

@@ -58,6 +58,7 @@ def check_header(header: Mapping[str, Any]) -> None:
     _check(header, "study.drift_limit", _is_finite, "a finite number")
     _check(header, "study.pairs", _is_list_of_objects, "a list of objects")
     _check(header, "argv", _is_list_of_texts, "a list of texts")
+    _check(header, "by_turns", lambda value: isinstance(value, bool), "true or false")
     for dtype, limit in header.get("limit", {}).items():
         _check({dtype: limit}, dtype, lambda value: isinstance(value, dict), "an object", "limit.")
         _check(limit, "copy_bytes_per_second", _is_finite_or_none, "a finite number", f"limit.{dtype}.")

@@ -4,14 +4,12 @@ What a change is measured against is the noise between runs, which the prompts o
 - one run each: the calibrated deviation between two runs of the same code, or the error over prompts where that is
   larger, because a run can be noisier than the calibration was. Without a calibration nothing regresses or passes: a
   machine shared with others was seen to run the same code at half its speed, with every prompt slowed alike;
-- interleaved blocks of base and head: the spread of the changes of the blocks, less the interruptions that four or more
-  of them show (reports/interruptions.py); with fewer than four blocks pooled with the calibrated deviation, since two
-  or three say little about their own spread;
+- interleaved blocks of base and head: the spread of the changes of the blocks; with fewer than four blocks pooled with
+  the calibrated deviation, since two or three say little about their own spread;
 - several earlier runs as a rolling base: the median of them, which one odd run cannot move; the newest comes first.
 
 A timing regressed if it got worse by more than the threshold and the Holm-adjusted p over all timings of all cases is
-at most alpha. It passes only if a change as large as the threshold is excluded at 99%, and is not seen with the
-interruptions counted in either, because code can stop for itself. Between the two it is
+at most alpha. It passes only if a change as large as the threshold is excluded at 99%. Between the two it is
 inconclusive: never silently a pass. The smallest change that alpha lets through is the noise floor; where it lies above
 the threshold, it takes its place. A Student t with the degrees of freedom of the noise stands for how well that is
 known: Welch 1938 gives the idea, and the larger of two spreads is used instead of their sum because calibrated noise
@@ -30,7 +28,6 @@ from reports.between import Between, between_runs
 from reports.calibration import Noise
 from reports.comparison import baseline_measurements
 from reports.evidence import Change, Series, change, is_timed, latency_name, level, measurements, series, timing_series
-from reports.interruptions import without_interruptions
 from reports.run import CaseResult, Run
 from reports.statistics import Interval, holm
 from reports.thresholds import GateRules
@@ -66,7 +63,7 @@ class TimingTest:
     """One timing of one case: values of base and head, log(head / base) with its error, and what counts.
 
     calibrated: the noise was measured, not assumed. singles: the change of each head measurement alone; several where
-    a suspect was measured again to confirm. whole: the log with interruptions counted in, where `log` is without.
+    a suspect was measured again to confirm.
     """
 
     case: str
@@ -79,7 +76,6 @@ class TimingTest:
     degrees: float
     calibrated: bool
     singles: tuple[float, ...] = ()
-    whole: float | None = None
 
 
 def timing_tests(
@@ -169,11 +165,10 @@ def _test(
     between: Between,
 ) -> TimingTest:
     calibrated = between.measured
-    whole: float | None = None
     if sides.interleaved:
-        log, error, degrees = _of_blocks(_changes(_calm(bases), _calm(heads)), between)
-        whole = float(np.mean(_changes(bases, heads)))
-        calibrated = calibrated or len(bases) >= OWN_SPREAD_BLOCKS
+        changes = [base.to(head) for base, head in zip(bases, heads, strict=True)]
+        log, error, degrees = _of_blocks([each.log for each in changes], between)
+        calibrated = calibrated or len(changes) >= OWN_SPREAD_BLOCKS
         singles: tuple[float, ...] = ()
     else:
         each_head = [[base.to(head) for base in bases] for head in (*heads, *again)]
@@ -184,20 +179,7 @@ def _test(
         error, degrees = _of_runs(within, units, len(bases), len(heads), between)
     sign = -1.0 if metric == "speedup" else 1.0
     old, new = (math.exp(sign * float(np.median([math.log(each.value) for each in side]))) for side in (bases, heads))
-    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, calibrated, singles, whole)
-
-
-def _changes(bases: Sequence[_Timing], heads: Sequence[_Timing]) -> list[float]:
-    return [base.to(head).log for base, head in zip(bases, heads, strict=True)]
-
-
-def _calm(runs: Sequence[_Timing]) -> list[_Timing]:
-    """The timings of all blocks of one side without interruptions, as far as the blocks are enough to tell them."""
-    own = without_interruptions([each.own for each in runs])
-    controls = [each.control for each in runs if each.control is not None]
-    if len(controls) < len(runs):
-        return [_Timing(series) for series in own]
-    return [_Timing(series, control) for series, control in zip(own, without_interruptions(controls), strict=True)]
+    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, calibrated, singles)
 
 
 def _of_blocks(logs: Sequence[float], between: Between) -> tuple[float, float, float]:
@@ -232,9 +214,6 @@ def _judge(test: TimingTest, count: int, alpha: float, worse: float, better: flo
     elif test.log + _t(PASS_CONFIDENCE, test.degrees) * test.error < limit:
         verdict = "pass"
     detail = ""
-    if verdict == "pass" and test.whole is not None and test.whole >= limit:
-        verdict = "inconclusive"
-        detail = f"{100 * math.expm1(test.whole):+.1f}% with single generations that took far longer than usual"
     if verdict != "inconclusive" and not test.calibrated:
         told = "within" if verdict == "pass" else "beyond"
         verdict, detail = "inconclusive", f"{told} assumed noise, but the noise of this machine was never measured"

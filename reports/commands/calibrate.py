@@ -1,8 +1,8 @@
 """`reports calibrate --study smoke --pairs 12`: how far two runs of the same code differ on this machine.
 
 Runs A/A pairs of one revision and writes the noise floor of every timing metric. An interrupted calibration goes on
-where it was: finished run files in its folder are used again, those of another revision or of other versions are
-removed. `--from RUN...` computes from run files that are there.
+where it was: finished pairs in its folder are used again, those of another revision or of other versions are put
+aside. `--from RUN...` computes from run files that are there.
 """
 
 from __future__ import annotations

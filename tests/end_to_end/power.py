@@ -2,18 +2,21 @@
 
 A trial is three blocks of base and head close in time: of the same code, and of head slowed by each of two shares
 (slowdown.py, a real sleep inside the clock). Single runs are gated with the noise floors of the blocks of the same code
-in all other trials, so that no trial is judged by a calibration that saw it; several trials are judged together as the
-blocks of one `reports ab`. Interrupted, the same command goes on where it was.
+in all other trials, so that no trial is judged by a calibration that saw it. As the blocks of one `reports ab` several
+trials are judged together, in every choice of so many of them. Interrupted, the same command goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
+import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,9 @@ from reports.verdicts import Gate
 HERE = Path(__file__).resolve().parent
 SLOWED = {"same": 0.0, "slower5": 0.05, "slower10": 0.10}
 TOLD = {"same": "the same code", "slower5": "5% slower", "slower10": "10% slower"}
-TOGETHER = (5, 10)  # blocks of one comparison
+TOGETHER = (5, 8)  # blocks of one comparison
+MOST_CHOICES = 252
+ALONE = "1, with the noise of the others"
 
 Trial = dict[str, tuple[Run, Run]]
 """Base and head by kind."""
@@ -40,7 +45,7 @@ def main() -> int:
     """Measure what is missing, judge every trial, print the table and write the figures."""
     parser = argparse.ArgumentParser(prog="make power", description=__doc__)
     parser.add_argument("--study", default="smoke", help="(%(default)s)")
-    parser.add_argument("--trials", type=int, default=20, help="(%(default)s)")
+    parser.add_argument("--trials", type=int, default=10, help="(%(default)s)")
     parser.add_argument("--at", default="HEAD", help="revision (%(default)s)")
     parser.add_argument("--turns", choices=("run", "prompt"), default="run", help="as of reports ab (%(default)s)")
     parser.add_argument("--runs", type=Path, help="for the run files (reports/runs/power-TURNS-STUDY)")
@@ -82,27 +87,30 @@ def measured(options: argparse.Namespace) -> list[Trial]:
 
 
 def judged(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Every verdict with its ratios and floors, and `says`, a table for a reader."""
+    """Every verdict on a single block with its ratios and floors, the verdicts on several, and `says`, a table."""
     rules = read_rules(PYPROJECT)
     noise = [_noise([other for other in trials if other is not trial]) for trial in trials]
-    gates: dict[str, dict[str, list[Gate]]] = {"1": {}}
-    for kind in SLOWED:
-        gates["1"][kind] = [
-            gate([trial[kind][0]], [trial[kind][1]], rules, known) for trial, known in zip(trials, noise, strict=True)
-        ]
-        for count in TOGETHER:
-            groups = [trials[start : start + count] for start in range(0, len(trials) - count + 1, count)]
-            gates.setdefault(str(count), {})[kind] = [_of_blocks(group, kind, rules) for group in groups]
+    single = {
+        kind: [gate([each[kind][0]], [each[kind][1]], rules, known) for each, known in zip(trials, noise, strict=True)]
+        for kind in SLOWED
+    }
+    counts = {
+        ("1, with the noise of the others", kind): Counter(one.verdict for one in found)
+        for kind, found in single.items()
+    }
+    for number in TOGETHER:
+        for kind in SLOWED:
+            counts[f"{number} of {len(trials)}", kind] = Counter(
+                _of_blocks(each, kind, rules) for each in _choices(trials, number)
+            )
     header = trials[0]["same"][0].header
     return {
-        "says": _table(gates),
+        "says": _table(counts),
         "study": header["study"],
         "environment": header["environment"],
         "noise": dict(_noise(trials).floor),
-        "blocks": {
-            count: {kind: [_figures(one) for one in found] for kind, found in of_kind.items()}
-            for count, of_kind in gates.items()
-        },
+        "blocks": {kind: [_figures(one) for one in found] for kind, found in single.items()},
+        "verdicts": [{"blocks": blocks, "head": TOLD[kind], **found} for (blocks, kind), found in counts.items()],
     }
 
 
@@ -110,8 +118,19 @@ def _noise(trials: Sequence[Trial]) -> Noise:
     return measure_noise([run for trial in trials for run in trial["same"]])
 
 
-def _of_blocks(trials: Sequence[Trial], kind: str, rules: GateRules) -> Gate:
-    return gate([trial[kind][0] for trial in trials], [trial[kind][1] for trial in trials], rules, interleaved=True)
+def _choices(trials: Sequence[Trial], number: int) -> list[Sequence[Trial]]:
+    """Every choice of so many trials, or at most MOST_CHOICES of them by lot; they overlap, unlike trials."""
+    if number > len(trials):
+        return []
+    if math.comb(len(trials), number) <= MOST_CHOICES:
+        return list(itertools.combinations(trials, number))
+    lot = random.Random(0)
+    return [lot.sample(trials, number) for _ in range(MOST_CHOICES)]
+
+
+def _of_blocks(trials: Sequence[Trial], kind: str, rules: GateRules) -> str:
+    bases, heads = zip(*(trial[kind] for trial in trials), strict=True)
+    return gate(bases, heads, rules, interleaved=True).verdict
 
 
 def _figures(found: Gate) -> dict[str, Any]:
@@ -133,18 +152,17 @@ def _figures(found: Gate) -> dict[str, Any]:
     }
 
 
-def _table(gates: dict[str, dict[str, list[Gate]]]) -> str:
+def _table(counts: Mapping[tuple[str, str], Mapping[str, int]]) -> str:
     """Verdicts by kind of trial, as Markdown."""
     rows = [
         "| head against base | blocks | judged | regressed | inconclusive | passed |",
-        "|:---|---:|---:|---:|---:|---:|",
+        "|:---|:---|---:|---:|---:|---:|",
     ]
-    for count, of_kind in gates.items():
-        for kind, found in of_kind.items():
-            if found:
-                counts = Counter(one.verdict for one in found)
-                told = " | ".join(f"{counts[verdict]}" for verdict in ("regressed", "inconclusive", "pass"))
-                rows.append(f"| {TOLD[kind]} | {count} | {len(found)} times | {told} |")
+    for (blocks, kind), found in counts.items():
+        if not found:
+            continue
+        told = " | ".join(f"{found.get(verdict, 0)}" for verdict in ("regressed", "inconclusive", "pass"))
+        rows.append(f"| {TOLD[kind]} | {blocks} | {sum(found.values())} times | {told} |")
     return "\n".join(rows)
 
 

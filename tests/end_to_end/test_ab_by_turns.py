@@ -293,7 +293,8 @@ def test_calibrating_goes_on_where_it_was_interrupted(reports: Command, tmp_path
     assert 0 < found["floor"]["latency_tok"] < 0.013, "the noise of the miniature is at most 0.6% either way"
     other = reports("calibrate", "--pairs", 2, "--study", "mini", "--at", "slow", "--runs", runs, "-o", noise)
     assert other.returncode == 0, other.stdout + other.stderr
-    assert other.stdout.count("removed ") == 4 and "git_commit is" in other.stdout
+    assert other.stdout.count(" is now ") == 4 and "git_commit is" in other.stdout
+    assert (runs / "a-1.old").read_bytes() == kept
     assert "4 runs to go, 0 there" in other.stdout
     assert (runs / "a-1.jsonl").read_bytes() != kept
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from reports.baselines import promote
 from reports.calibration import Noise, write_noise
 from reports.evidence import CONFIRMING
 from reports.matching import hardware_key, versions_key
 from reports.run import read_run
+from reports.thresholds import GateRules
 
 HERE = Path(__file__).resolve().parent
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -70,6 +74,26 @@ def test_a_slower_run_is_measured_again_and_fails(run_bench: Bench, study: Path,
     assert str(base) not in head.read_text(encoding="utf-8"), "a run file tells no paths"
 
 
+def test_a_rolling_base_is_taken_from_the_history_of_a_folder(run_bench: Bench, study: Path, base: Path) -> None:
+    """Two baselines of a thousand times the seconds, and one as measured: the median is far above what head takes."""
+    folder, head = study.parent / "baselines", study.parent / "rolled.jsonl"
+    slow = base.with_name("slow.jsonl")
+    lines = [json.loads(line) for line in base.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        for sample in line.get("samples", ()):
+            sample["seconds"] *= 1000.0
+    slow.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    for run in (slow, slow, base):
+        promote(read_run(run), GateRules(), folder=folder)
+    arguments = ("--study", study, "--results", head, "--baseline", folder, "--gate")
+    done = run_bench(*arguments, "--rolling", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.replace("│", " ").split())
+    assert re.search(r"latency_tok inconclusive .*-9\d\.\d%", told), (
+        "far faster than the median, and nothing is calibrated"
+    )
+
+
 def test_a_failed_case_that_may_be_missing_leaves_the_exit_code_to_the_verdict(
     run_bench: Bench, tmp_path: Path
 ) -> None:
@@ -89,6 +113,9 @@ def test_a_failed_case_that_may_be_missing_leaves_the_exit_code_to_the_verdict(
     [
         (("--confirm",), "--confirm: says how to gate"),
         (("--gate", "--baseline", "absent.jsonl"), "--gate: absent.jsonl: no such file"),
+        (("--rolling", "3"), "--rolling: says how to gate"),
+        (("--gate", "--baseline", "one.jsonl", "--rolling", "3"), "--rolling 3: one.jsonl is one run; give auto or"),
+        (("--gate", "--rolling", "0"), "--rolling 0: at least 1 baseline is needed"),
     ],
 )
 def test_what_cannot_be_gated_is_refused_before_anything_runs(

@@ -78,6 +78,7 @@ HEADER, FIRST = 0, 1
         (HEADER, ["environment"], 3, "environment is 3, not an object"),
         (HEADER, ["environment", "hardware"], "a processor", "environment.hardware is 'a processor', not an object"),
         (HEADER, ["environment", "versions"], ["torch"], "environment.versions is ['torch'], not an object"),
+        (HEADER, ["by_turns"], "no", "by_turns is 'no', not true or false"),
         (FIRST, ["engine"], "p", "engine is 'p', not an object"),
         (FIRST, ["point"], ["plain"], "point is ['plain'], not an object"),
         (FIRST, ["workload"], 2, "workload is 2, not an object"),

