@@ -116,6 +116,7 @@ def gate(
         tuple(notes),
         reason,
         rules.strict,
+        interleaved,
     )
 
 

@@ -64,10 +64,13 @@ def remarks(found: Gate) -> list[str]:
     ]
     lines += found.notes
     if found.verdict == "inconclusive":
-        lines.append(
-            "neither a regression nor its absence is shown: calibrate this machine, measure more prompts, or compare "
-            "both states by turns with `python -m reports ab`" + (" (strict: this fails)" if found.strict else "")
+        more = (
+            "measure more blocks, more prompts, or by --turns prompt"
+            if found.interleaved
+            else "calibrate this machine, measure more prompts, or compare by turns with `python -m reports ab`"
         )
+        strictly = " (strict: this fails)" if found.strict else ""
+        lines.append(f"neither a regression nor its absence is shown: {more}{strictly}")
     return lines
 
 

@@ -65,7 +65,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Gate:
-    """The verdict on head against base. notes: what the reader must know; timing_reason: why no timing was gated."""
+    """The verdict on head against base. notes: what the reader must know; timing_reason: why no timing was gated.
+
+    interleaved: base and head are blocks that were measured by turns.
+    """
 
     base: str
     head: str
@@ -74,6 +77,7 @@ class Gate:
     notes: tuple[str, ...] = ()
     timing_reason: str = ""
     strict: bool = False
+    interleaved: bool = False
 
     @property
     def verdict(self) -> Overall:

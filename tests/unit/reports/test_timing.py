@@ -13,6 +13,7 @@ from simulated_runs import QUIET, simulated
 from reports.calibration import Noise
 from reports.evidence import Change, change, correlation_length
 from reports.gate import gate, suspects
+from reports.gate_text import remarks
 from reports.run import Run, RunFileError
 from reports.statistics import paired_ratio
 from reports.thresholds import GateRules
@@ -227,6 +228,10 @@ def test_the_median_of_a_rolling_base_has_its_own_error():
 def test_with_few_blocks_the_calibration_is_pooled_with_their_spread():
     """Two blocks: one degree of freedom of their own and twelve of the calibration."""
     found = gate([run(1), run(2)], [run(3), run(4)], GateRules(), NOISE, interleaved=True)
+    noisy = replace(NOISE, floor=dict.fromkeys(NOISE.floor, 1.0))
+    unknown = gate([run(1), run(2)], [run(3), run(4)], GateRules(), noisy, interleaved=True)
+    assert any("more blocks, more prompts, or by --turns prompt" in line for line in remarks(unknown))
+    assert any("`python -m reports ab`" in line for line in remarks(gate([run(1)], [run(3)], GateRules(), noisy)))
     timing = next(one for one in found.judgements if one.metric == "latency_tok")
     logs = [
         math.log(head.sum() / base.sum())
