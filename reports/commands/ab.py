@@ -75,15 +75,7 @@ def ab(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
     """The runs of base and of head, by block."""
-    from reports.blocks import (
-        announce,
-        find_study,
-        finished,
-        folder_of,
-        in_pairs,
-        interleaved,
-        runs_folder,
-    )
+    from reports.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
     from reports.environments import environments, other_dependencies, parse_spec, state_of
     from reports.measuring import measure_all
 

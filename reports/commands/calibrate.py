@@ -72,15 +72,7 @@ def _read(files: Sequence[Path]) -> list[Run]:
 def _measured(options: argparse.Namespace) -> list[Run]:
     from dataclasses import replace
 
-    from reports.blocks import (
-        announce,
-        find_study,
-        finished,
-        folder_of,
-        in_pairs,
-        interleaved,
-        runs_folder,
-    )
+    from reports.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
     from reports.environments import environments, parse_spec, state_of
     from reports.measuring import measure_all, stopped_by_termination
 
