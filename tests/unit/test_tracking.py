@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,21 @@ FAILED = CaseResult(id="embedded/t=8bit,d=none,bf16/plain,greedy,dynamic", statu
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """The records of the client's file: LevelDB's log format (32 KiB blocks, parts of 7 + n bytes) after 7 bytes."""
+    """The whole records of the client's file: LevelDB's log format (32 KiB blocks, parts of 7 + n bytes) after 7 bytes.
+
+    The client's own process writes on while the file is read: the first part that is cut, or whose checksum does not
+    hold yet, ends it.
+    """
     place, parts = 7, b""
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:
             place += 32768 - place % 32768
             continue
-        length, kind = struct.unpack_from("<HB", data, place + 4)
-        parts += data[place + 7 : place + 7 + length]
+        checksum, length, kind = struct.unpack_from("<IHB", data, place)
+        part = data[place + 7 : place + 7 + length]
+        if len(part) < length or zlib.crc32(data[place + 6 : place + 7] + part) != checksum:
+            return
+        parts += part
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
             yield parts
@@ -120,6 +128,24 @@ def test_without_a_key_every_case_is_written_offline_under_the_seeds_names(keyle
     page = results.with_suffix(".html")
     assert (entry.path, entry.size) == ("run.html", page.stat().st_size)
     assert FAILED.id in page.read_text()
+
+
+def test_a_file_that_is_being_written_is_read_up_to_its_last_whole_record(keyless: Path) -> None:
+    with pytest.warns(UserWarning, match="offline"):
+        tracker = start_tracking({"wandb_project": "p"}, {})
+    tracker.log(RESULT)
+    tracker.finish()
+    count = len(written(keyless))
+    (file,) = keyless.glob("wandb/offline-run-*/run-*.wandb")
+    whole = file.read_bytes()
+    every = list(records(whole))
+    assert len(every) == count
+    for cut in range(len(whole)):
+        begun = list(records(whole[:cut]))
+        assert begun == every[: len(begun)]
+        assert len(begun) < count
+        torn = list(records(whole[:cut] + bytes(len(whole) - cut)))
+        assert torn == every[: len(torn)]
 
 
 def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
