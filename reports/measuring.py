@@ -131,7 +131,13 @@ def _start(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a terminal's Ctrl-C would else reach pytest twice
+        preexec_fn=_heed_interruption,
     )
+
+
+def _heed_interruption() -> None:
+    """In the new process: a background job of a script ignores SIGINT, and what it starts too, but `_stop` sends it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

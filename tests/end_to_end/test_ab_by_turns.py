@@ -231,6 +231,12 @@ def test_an_interrupted_comparison_goes_on(reports: Command, tmp_path: Path) -> 
     assert "holds other runs (options '' there, '-m baseline' here)" in other.stderr
 
 
+def in_the_background(heeded: signal.Signals) -> None:
+    """As a shell starts a background job, under nohup: SIGINT and SIGHUP are ignored, but for the one to be tested."""
+    for kind in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, signal.SIG_DFL if kind is heeded else signal.SIG_IGN)
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "first", "said"),
     [
@@ -258,15 +264,20 @@ def test_an_interruption_leaves_no_worktree_and_no_measurement_behind(
         stderr=subprocess.STDOUT,
         text=True,
         env={**QUICK, "TMPDIR": str(tmp_path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        preexec_fn=lambda: in_the_background(kind),
     )
     deadline = time.monotonic() + 60
     while not (runs / f"{first}.log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
+    sent = time.monotonic()
     process.send_signal(kind)
-    output, _ = process.communicate(timeout=60)
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()  # the next test uses the same repository
     assert process.returncode == 130, output
+    assert time.monotonic() - sent < 10, "stopped, not killed after a while"
     assert said in output
     left = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in left if any(str(runs) in word for word in command)]

@@ -1,15 +1,19 @@
 """The outer guard: runs a script where a mistake in the sandbox under test harms nothing.
 
-Own process table, a file tree that is read-only but for a private /tmp in memory, an end after a fixed time. Started as
-a script it builds the tree and becomes the script it is given.
+Own process table and network (loopback alone, so that nothing that runs beside it is seen or met), a file tree that is
+read-only but for a private /tmp in memory, an end after a fixed time. Started as a script it builds these and becomes
+the script it is given.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +23,7 @@ sys.path.append(str(ROOT))
 
 from fixtures.humaneval.inside import namespaces  # noqa: E402
 
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # <linux/sockios.h>, <linux/if.h>
 SECRET = "a-value-no-completion-may-see"
 
 
@@ -44,7 +49,12 @@ def missing() -> str:
 
 def _namespaces() -> list[str]:
     user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--fork", "--pid", "--kill-child=SIGKILL", "--mount", "--mount-proc", "--ipc"]
+    return ["unshare", *user, "--fork", "--pid", "--kill-child=SIGKILL", "--mount", "--mount-proc", "--ipc", "--net"]
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
 
 def _build_tree() -> None:
@@ -70,6 +80,7 @@ def _build_tree() -> None:
 
 
 if __name__ == "__main__":
+    _raise_loopback()
     _build_tree()
     os.chdir("/tmp")
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
