@@ -31,6 +31,8 @@ COUNTS: dict[str, Callable[[Sample], int]] = {
     "rejected": lambda sample: sample.rejected,
     "total_rollbacks": lambda sample: sample.rollbacks,
 }
+PER_STEP = {"drafted": 0, "accepted": 1}
+"""Counts that are compared step by step, and their place in a step: one less and, later, one more make the same sum."""
 OUTPUT = "output_sha256"
 PASS = "pass@1"
 COMPLETIONS = "completions"
@@ -88,7 +90,9 @@ def compare_counts(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
     for metric, count in COUNTS.items():
         if metric not in ("new_tokens", "target_forwards") and head.point.get("strategy") == "plain":
             continue
-        differing = [(one, other) for one, other in pairs if count(one) != count(other)]
+        differing = [
+            (one, other) for one, other in pairs if count(one) != count(other) or _steps_differ(metric, one, other)
+        ]
         totals = sum(count(one) for one, _ in pairs), sum(count(other) for _, other in pairs)
         better = (
             bool(differing) and METRICS[metric].better == "lower" and all(count(b) <= count(a) for a, b in differing)
@@ -190,6 +194,14 @@ def _first_token(base: Sample, head: Sample) -> str:
     place = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     tokens = [str(tokens[place]) if place < len(tokens) else "no token" for tokens in (one, other)]
     return f"prompt {base.prompt}, token {place}: {tokens[0]} -> {tokens[1]}"
+
+
+def _steps_differ(metric: str, base: Sample, head: Sample) -> bool:
+    """Whether a count that steps have differs in one of them; only where both samples know their steps."""
+    if metric not in PER_STEP or not (base.steps and head.steps):
+        return False
+    place = PER_STEP[metric]
+    return [step[place] for step in base.steps] != [step[place] for step in head.steps]
 
 
 def _first_step(base: Sample, head: Sample, count: Callable[[Sample], int]) -> str:
