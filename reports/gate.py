@@ -117,6 +117,7 @@ def gate(
         reason,
         rules.strict,
         interleaved,
+        all(run.header.get("by_turns") for run in (*base, *head)),
     )
 
 

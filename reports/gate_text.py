@@ -64,14 +64,16 @@ def remarks(found: Gate) -> list[str]:
     ]
     lines += found.notes
     if found.verdict == "inconclusive":
-        more = (
-            "measure more blocks, more prompts, or by --turns prompt"
-            if found.interleaved
-            else "calibrate this machine, measure more prompts, or compare by turns with `python -m reports ab`"
-        )
         strictly = " (strict: this fails)" if found.strict else ""
-        lines.append(f"neither a regression nor its absence is shown: {more}{strictly}")
+        lines.append(f"neither a regression nor its absence is shown: {_remedy(found)}{strictly}")
     return lines
+
+
+def _remedy(found: Gate) -> str:
+    """What would tell more than an inconclusive verdict does."""
+    if not found.interleaved:
+        return "calibrate this machine, measure more prompts, or compare by turns with `python -m reports ab`"
+    return "measure more blocks or more prompts" + ("" if found.by_turns else ", or by --turns prompt")
 
 
 def rows(found: Gate, verdicts: Sequence[str] = SHOWN) -> list[tuple[Judgement, tuple[str, ...]]]:

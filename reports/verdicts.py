@@ -67,7 +67,7 @@ class Fault:
 class Gate:
     """The verdict on head against base. notes: what the reader must know; timing_reason: why no timing was gated.
 
-    interleaved: base and head are blocks that were measured by turns.
+    interleaved: base and head are blocks that were measured by turns; by_turns: after every prompt, not every run.
     """
 
     base: str
@@ -78,6 +78,7 @@ class Gate:
     timing_reason: str = ""
     strict: bool = False
     interleaved: bool = False
+    by_turns: bool = False
 
     @property
     def verdict(self) -> Overall:

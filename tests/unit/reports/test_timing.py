@@ -230,7 +230,10 @@ def test_with_few_blocks_the_calibration_is_pooled_with_their_spread():
     found = gate([run(1), run(2)], [run(3), run(4)], GateRules(), NOISE, interleaved=True)
     noisy = replace(NOISE, floor=dict.fromkeys(NOISE.floor, 1.0))
     unknown = gate([run(1), run(2)], [run(3), run(4)], GateRules(), noisy, interleaved=True)
-    assert any("more blocks, more prompts, or by --turns prompt" in line for line in remarks(unknown))
+    assert any(line.endswith("more blocks or more prompts, or by --turns prompt") for line in remarks(unknown))
+    turning = [replace(one, header={**one.header, "by_turns": True}) for one in map(run, range(1, 5))]
+    by_turns = gate(turning[:2], turning[2:], GateRules(), noisy, interleaved=True)
+    assert any(line.endswith("more blocks or more prompts") for line in remarks(by_turns))
     assert any("`python -m reports ab`" in line for line in remarks(gate([run(1)], [run(3)], GateRules(), noisy)))
     timing = next(one for one in found.judgements if one.metric == "latency_tok")
     logs = [
