@@ -14,6 +14,7 @@ import pytest
 from fixtures.options import OPTIONS, build_study, results_path, without_paths
 from fixtures.study import StudyError
 from fixtures.study_file import load_study
+from reports.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = {"study": "embedded", "pair": "synthetic-tiny", "prompts": "synthetic"}
@@ -209,3 +210,26 @@ def test_help_shows_every_option_in_one_group_with_defaults() -> None:
 def test_the_command_line_is_told_without_where_results_went() -> None:
     told = without_paths(["perf_tests", "--results", "/home/me/x", "--study", "smoke", "--resume=/home/me/y"])
     assert told == ["perf_tests", "--study", "smoke"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--study=/home/me/a.toml", "--study=a.toml"),
+        ("/home/me/a.toml", "a.toml"),
+        (f"--study={ROOT}/perf_tests/studies/smoke.toml", "--study=perf_tests/studies/smoke.toml"),
+        (f"{ROOT}/perf_tests/test_baseline.py::test[a/b]", "perf_tests/test_baseline.py::test[a/b]"),
+        ("perf_tests/test_baseline.py", "perf_tests/test_baseline.py"),
+        ("--target-quant=none,8bit", "--target-quant=none,8bit"),
+    ],
+)
+def test_the_command_line_is_told_without_paths_of_this_machine(given: str, told: str) -> None:
+    assert without_paths([given]) == [told]
+
+
+def test_no_committed_run_file_tells_paths_of_a_machine() -> None:
+    files = [path for folder in ("published", "baselines") for path in (ROOT / "reports" / folder).rglob("*.jsonl")]
+    assert files
+    for file in files:
+        argv = read_run(file).header.get("argv") or []
+        assert without_paths(argv) == argv, file
