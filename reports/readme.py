@@ -16,11 +16,14 @@ from pathlib import Path
 from reports import claims_text, costs, humaneval
 from reports.calibration import read_noise
 from reports.claims import CLAIMS, evaluate
+from reports.gate import gate
+from reports.gate_text import change_text, headline, remarks
+from reports.matching import environment_differences
 from reports.pictures import pictures
 from reports.reference import read_any
-from reports.run import Run, RunFileError
+from reports.run import Run, RunFileError, read_run
 from reports.tables import legend, markdown_table, notes, title
-from reports.thresholds import DEFAULT_THRESHOLDS
+from reports.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -70,9 +73,31 @@ def floors(path: Path) -> str:
     return f"{noise.pairs} pairs of runs of the same code, {noise.study} on {noise.hardware}, differ by up to {told}."
 
 
+def compared(folder: Path) -> str:
+    """A comparison by turns, from the run files that `reports ab` left in a folder: what differs, timings, verdict."""
+    base, head = _blocks(folder, "base"), _blocks(folder, "head")
+    found = gate(base, head, read_rules(PYPROJECT, head[0].header.get("study")), interleaved=True)
+    differs = ", ".join(f"{one.key} {one.base} -> {one.head}" for one in environment_differences(base[0], head[0]))
+    lines = ["| case | metric | head against base [98%] | verdict |", "|:---|:---|---:|:---|"]
+    lines += [
+        f"| `{one.case}` | {one.metric} | {change_text(one)} | {one.verdict} |"
+        for one in found.judgements
+        if not one.exact
+    ]
+    lines += ["", *(f"- {line}" for line in (*remarks(found), headline(found)))]
+    return f"**{title(base[0])}; {len(base)} blocks; {differs}**\n\n" + "\n".join(lines)
+
+
+def _blocks(folder: Path, side: str) -> list[Run]:
+    found = {int(path.stem.rpartition("-")[2]): path for path in folder.glob(f"{side}-*.jsonl")}
+    if not found:
+        raise RunFileError(f"{folder}: no {side}-1.jsonl; give a folder of `python -m reports ab -o`")
+    return [read_run(found[number]) for number in sorted(found)]
+
+
 BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "costs": beside_time, "solved": solved, "pictured": pictured}
 BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
-BLOCKS_OF_FIGURES: dict[str, Callable[[Path], str]] = {"said": said, "floors": floors}
+BLOCKS_OF_FIGURES: dict[str, Callable[[Path], str]] = {"said": said, "floors": floors, "compared": compared}
 
 
 def renewed(text: str, root: Path = ROOT) -> str:

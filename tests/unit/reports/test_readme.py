@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from planted_runs import HEADER, case, plain
 
 from reports.__main__ import COMMANDS
 from reports.readme import README, ROOT, drawn, renewed
-from reports.run import RunFileError
+from reports.run import Run, RunFileError
 
 
 def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:
@@ -43,6 +45,28 @@ def test_a_block_of_a_missing_run_file_is_refused(tmp_path: Path) -> None:
     text = "<!-- reports/published/none.jsonl speed -->\nold\n<!-- end -->"
     with pytest.raises(RunFileError, match=r"none\.jsonl: no such file"):
         renewed(text, tmp_path)
+
+
+def test_a_comparison_is_told_from_the_blocks_in_its_folder(planted: Callable[..., Run], tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "published" / "upgrade"
+    folder.mkdir(parents=True)
+    for number in range(1, 11):
+        for side, seconds in (("base", 1.0), ("head", 2.0)):
+            changed = HEADER["environment"] | {"versions": {"torch": f"2.{13 if side == 'base' else 14}.0"}}
+            ratio = seconds * (1 + number / 1000)
+            run = planted(
+                case("p/plain", [plain(0, ratio), plain(1, ratio)]), name=f"{side}-{number}.jsonl", environment=changed
+            )
+            run.path.rename(folder / run.path.name)
+    made = renewed("<!-- reports/published/upgrade compared -->\nold\n<!-- end -->", tmp_path)
+    assert "; 10 blocks; torch 2.13.0 -> 2.14.0**" in made
+    assert "| `p/plain` | latency_tok | +100.0% [+100.0%, +100.0%] | regressed |" in made
+    assert "- REGRESSED (1 regressed" in made
+    (folder / "head-10.jsonl").unlink()
+    with pytest.raises(RunFileError, match="10 runs of base, 9 of head"):
+        renewed("<!-- reports/published/upgrade compared -->\nold\n<!-- end -->", tmp_path)
+    with pytest.raises(RunFileError, match=r"nothing: no base-1\.jsonl; give a folder of"):
+        renewed("<!-- reports/published/nothing compared -->\nold\n<!-- end -->", tmp_path)
 
 
 def test_text_outside_of_blocks_is_left_alone() -> None:
