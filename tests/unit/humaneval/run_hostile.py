@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -63,9 +64,16 @@ def _surroundings() -> dict[str, list[str]]:
     while os.waitpid(-1, os.WNOHANG)[0]:
         pass  # this is process 1 here, and orphans are its to collect; the canary keeps it from running out of children
     processes = [f"{pid} {_command(pid)}" for pid in os.listdir("/proc") if pid.isdigit()]
-    files = [str(path) for root in ("/tmp", "/dev/shm") for path in Path(root).rglob("*")]
+    files = [file for root in ("/tmp", "/dev/shm") for file in _files(root)]
     sockets = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     return {"processes": processes, "files": files, "sockets": sockets}
+
+
+def _files(root: str) -> Iterator[str]:
+    """Files and folders below one, but not in what is mounted there: a checkout in /tmp, in which others write."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not os.path.ismount(os.path.join(folder, name))]
+        yield from (os.path.join(folder, name) for name in (*folders, *files))
 
 
 def _command(pid: str) -> str:
