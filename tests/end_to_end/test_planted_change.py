@@ -12,41 +12,19 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
-STUDY = """\
-name = "planted"
-pair = "synthetic-tiny-same"
-warmup = 0
-drift_limit = 1000.0
-[workload]
-prompts = "synthetic"
-num_samples = 3
-max_prompt = 8
-gen_toks = 15
-[defaults]
-dtype = "fp32"
-[[sweep]]
-experiment = "baseline"
-[[sweep]]
-experiment = "speculative_decoding"
-strategy = "assisted"
-assist_toks = 3
-confidence_threshold = 0.0
-"""
-
-
+SETTINGS = ("--pair", "synthetic-tiny-same", "--assist-toks", "3", "--num-samples", "3", "--gen-toks", "15")
 Judge = Callable[[str, str], tuple[int, dict[tuple[str, str], str]]]
 
 
 @pytest.fixture(scope="module")
-def judge(run_bench: Bench, run_reports: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+def judge(run_bench: Bench, run_reports: Bench, tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """`judge(plant, at)`: the gate's exit code on a run in which that is planted, against one of another machine in
     which nothing is, and what it says of each (strategy, metric) that failed."""
     folder = tmp_path_factory.mktemp("planted")
-    study, base, head, junit = (folder / name for name in ("planted.toml", "base.jsonl", "head.jsonl", "gate.xml"))
-    study.write_text(STUDY, encoding="utf-8")
+    base, head, junit = (folder / name for name in ("base.jsonl", "head.jsonl", "gate.xml"))
 
     def measure(path: Path, *plugin: str, **environment: str) -> None:
-        done = run_bench(*plugin, "--study", study, "--results", path, **environment)
+        done = run_bench(*plugin, "--study", tiny_study, *SETTINGS, "--results", path, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
     measure(base)
@@ -80,8 +58,8 @@ def test_one_assist_token_fewer_in_one_round_is_named(judge: Judge) -> None:
 
 
 def test_one_token_of_the_output_is_named(judge: Judge) -> None:
-    """Forward 3 of plain decoding (from 0) decides on token 3; that of assisted decoding on a later one."""
+    """Forward 3 (from 0) decides on token 3 in plain decoding, on token 12 where each adds four."""
     code, failed = judge("token", "2,3")
     assert code == 1
     assert "3 outputs -> 1 differ (prompt 2, token 3: " in failed["plain", "output_sha256"]
-    assert "3 outputs -> 1 differ (prompt 2, token " in failed["assisted", "output_sha256"]
+    assert "3 outputs -> 1 differ (prompt 2, token 12: " in failed["assisted", "output_sha256"]
