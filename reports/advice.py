@@ -21,7 +21,7 @@ from typing import Any
 
 from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
-from reports.comparison import Speedup, is_wrong, keeps_answers, speedup
+from reports.comparison import Speedup, is_lossless, is_wrong, speedup
 from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, paired_ratio
 from reports.transformers_lines import transformers_lines, weights_of
@@ -33,7 +33,7 @@ MOST_PROMPTS = 1_000  # more are never suggested: settings that close are equal 
 @dataclass(frozen=True)
 class Constraints:
     """What a setting must meet. max_memory: bytes; min_pass_at_1: share; lossless: no quantization that decides on
-    tokens; sampled: advise on sampling cases instead of greedy ones."""
+    tokens, and the output compared with plain decoding's; sampled: advise on sampling cases instead of greedy ones."""
 
     max_memory: float | None = None
     min_pass_at_1: float | None = None
@@ -162,7 +162,7 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
             memory=memory_of(case),
             pass_at_1=_pass_at_1(case, scored.get(_target_key(case), ())),
             perplexity=perplexities.get(_target_key(case)),
-            lossless=keeps_answers(case),
+            lossless=is_lossless(case),
         )
         for case in sorted(of_full_length(run), key=lambda case: place[case.id])
         if (seconds := seconds_per_token(case)) and not is_wrong(case)

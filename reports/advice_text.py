@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
+from reports.cases import losslessness
+from reports.comparison import keeps_answers
+from reports.run import CaseResult
 from reports.tables import interval_text
 
 LIMITS = {
@@ -119,7 +122,7 @@ def _statements(one: Advice) -> list[str]:
     if best.memory is not None:
         found.append(f"memory {gibibytes(best.memory.bytes)} ({best.memory.what})")
     if not best.lossless:
-        found.append("quantized: it does not decode the baseline's own model (--lossless leaves such cases out)")
+        found.append(f"{_why_not_lossless(best.case)} (--lossless leaves such cases out)")
     limit = one.bottleneck
     found.append(f"{LIMITS[limit.kind]}: {limit.why}" if limit.kind != "unknown" else f"what limits it: {limit.why}")
     second = one.runner_up
@@ -135,6 +138,12 @@ def _statements(one: Advice) -> list[str]:
     for name, count in one.excluded.items():
         found.append(f"{name} excludes {count} of {one.candidates} cases")
     return found
+
+
+def _why_not_lossless(case: CaseResult) -> str:
+    if keeps_answers(case):
+        return losslessness(case)
+    return "quantized: it does not decode the baseline's own model"
 
 
 def _memory_kind(one: Advice) -> str:

@@ -85,7 +85,7 @@ def losslessness(case: CaseResult) -> str:
         return "quantized: answers may change"
     if verdict in ("equal", "near_ties"):
         return LOSSLESS[(verdict == "near_ties") + bool(found.get("unexamined"))]
-    if verdict == "not comparable":
+    if verdict == "not comparable" and found.get("diverged"):
         return f"{found.get('diverged', 0)} of {found.get('compared', 0)} outputs differ, unexplained"
     return "output not compared"
 

@@ -107,6 +107,26 @@ def is_unproven(case: CaseResult) -> bool:
     return found.get("verdict") == "not comparable" and bool(found.get("diverged"))
 
 
+def is_uncompared(case: CaseResult) -> bool:
+    """Whether the case is to reproduce plain decoding's greedy output and nobody looked whether it does.
+
+    That is any greedy decoding of another strategy, cache or kernels than plain decoding's own. Not asked of sampled
+    cases, whose distribution is tested; nor of published figures, which come without samples.
+    """
+    point = case.point
+    otherwise = point.get("strategy") != "plain" or point.get("cache", "dynamic") != "dynamic"
+    if case.kind != "decode" or not case.samples or point.get("do_sample"):
+        return False
+    found = dict(case.facts.get("losslessness") or {})
+    compared = found.get("verdict") not in (None, "not comparable") or bool(found.get("diverged"))
+    return (otherwise or bool(case.engine.get("compile"))) and not compared
+
+
+def is_lossless(case: CaseResult) -> bool:
+    """Whether the case keeps the baseline's answers, as far as anybody can say: its model, and its output too."""
+    return keeps_answers(case) and not (is_wrong(case) or is_unproven(case) or is_uncompared(case))
+
+
 def is_wrong(case: CaseResult) -> bool:
     """Whether the case's greedy output was found to differ from plain decoding's by more than rounding explains."""
     return dict(case.facts.get("losslessness") or {}).get("verdict") == "wrong"
@@ -120,16 +140,14 @@ def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseR
 def competing(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> list[CaseResult]:
     """The cases that keep the baseline's answers; sampled and greedy cases compete alike.
 
-    Cases of wrong output do not, nor those whose outputs differ unexplained.
+    Cases of wrong output do not, nor those whose outputs differ unexplained or were not compared.
     """
     return [
         case
         for case in cases
         if case.status == "ok"
         and case.samples
-        and keeps_answers(case)
-        and not is_wrong(case)
-        and not is_unproven(case)
+        and is_lossless(case)
         and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
     ]
 

@@ -24,14 +24,20 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.comparison import is_wrong, keeps_answers
+from reports.comparison import is_uncompared, is_wrong, keeps_answers
 from reports.run import CaseResult, Run
 
 KEY, TITLE = "pareto", "Speed against memory"
-KEEPS, CHANGES, FALSE = "the target's own answers", "quantized answers", "wrong output"
+KEEPS, CHANGES, UNSHOWN, FALSE = (
+    "the target's own answers",
+    "quantized answers",
+    "answers not compared",
+    "wrong output",
+)
 MARKS: dict[str, tuple[Shape, str]] = {
     KEEPS: ("circle", FIRST),
     CHANGES: ("triangle", SECOND),
+    UNSHOWN: ("square", SECOND),
     FALSE: ("cross", WRONG),
 }
 
@@ -48,7 +54,9 @@ class Place:
     def quality(self) -> str:
         if is_wrong(self.case):
             return FALSE
-        return KEEPS if keeps_answers(self.case) else CHANGES
+        if not keeps_answers(self.case):
+            return CHANGES
+        return UNSHOWN if is_uncompared(self.case) else KEEPS
 
 
 def places(run: Run) -> list[Place]:

@@ -21,7 +21,7 @@ def register(commands: Any) -> None:
     command.add_argument("file", metavar="RUN", type=Path)
     command.add_argument("--max-memory", metavar="BYTES", help="at most so much memory: 12884901888, 12GiB, 800MiB")
     command.add_argument("--min-pass-at-1", metavar="SHARE", help="at least this share of HumanEval solved: 0.6")
-    command.add_argument("--lossless", action="store_true", help="only settings that decode the unquantized target")
+    command.add_argument("--lossless", action="store_true", help="only settings shown to keep plain decoding's answers")
     command.add_argument("--sampled", action="store_true", help="advise on sampling instead of greedy decoding")
     command.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
     command.set_defaults(run=advise)

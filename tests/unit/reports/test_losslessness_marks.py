@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reports.comparison import best, is_wrong
+from reports.advice import Constraints, advise
+from reports.advice_text import markdown as advice_markdown
+from reports.cases import losslessness
+from reports.charts.pareto import UNSHOWN, places
+from reports.comparison import best, is_lossless, is_uncompared, is_wrong
 from reports.metrics import derive
 from reports.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.tables import markdown_table, rows
@@ -69,3 +74,50 @@ def test_a_failed_case_still_gives_its_reason(run: Run) -> None:
     failed = CaseResult(id="x", status="oom", reason="no memory", facts={"losslessness": WRONG})
     again = Run(run.path, run.header, (failed,), complete=True)
     assert rows(again)[0].cells[-1] == "oom: no memory"
+
+
+@pytest.mark.parametrize(
+    ("point", "engine", "facts", "uncompared"),
+    [
+        ({}, {}, {}, False),
+        ({"strategy": "prompt_lookup"}, {}, {}, True),
+        ({"strategy": "prompt_lookup", "do_sample": True}, {}, {}, False),
+        ({"strategy": "prompt_lookup"}, {}, {"verdict": "equal"}, False),
+        ({"strategy": "prompt_lookup"}, {}, {"verdict": "not comparable", "reason": "no prompt in common"}, True),
+        ({"strategy": "prompt_lookup"}, {}, {"verdict": "not comparable", "diverged": 2}, False),
+        ({"cache": "static"}, {}, {}, True),
+        ({"cache": "none"}, {}, {"verdict": "near_ties"}, False),
+        ({}, {"compile": True}, {}, True),
+        ({}, {"target_quant": "4bit"}, {}, False),
+    ],
+)
+def test_greedy_decoding_other_than_plain_needs_a_verdict(
+    point: dict[str, Any], engine: dict[str, Any], facts: dict[str, Any], uncompared: bool
+) -> None:
+    case = result("any", 1.0, facts)
+    case = replace(case, point=case.point | point, engine=case.engine | engine)
+    assert is_uncompared(case) == uncompared
+
+
+def test_a_case_that_nobody_compared_is_neither_starred_nor_lossless(run: Run) -> None:
+    lookup = result("lookup", 0.5, None)
+    lookup = replace(
+        lookup,
+        point=lookup.point | {"strategy": "prompt_lookup", "assist_toks": 3},
+        facts={"weight_bytes": {"target": 100}},
+    )
+    longer = Run(run.path, run.header, (*run.cases, lookup), complete=True)
+    assert not is_lossless(lookup)
+    assert losslessness(lookup) == "output not compared"
+    assert next(row for row in rows(longer) if row.best).cells[0] == "near *"
+    [advice] = advise(longer, Constraints(lossless=True))
+    assert advice.best.id == "near"
+    [anything] = advise(longer)
+    assert (anything.best.id, anything.best.lossless) == ("lookup", False)
+    assert "- output not compared (--lossless leaves such cases out)" in advice_markdown([anything])
+    assert [place.quality for place in places(longer)] == [UNSHOWN]
+
+
+def test_a_published_figure_without_samples_stays_as_it_was_published() -> None:
+    published = replace(result("p", 1.0, None), samples=(), point={"strategy": "assisted"}, metrics={"thr": 1.0})
+    assert not is_uncompared(published)

@@ -86,12 +86,20 @@ def test_a_faster_setting_that_may_change_answers_is_not_deployed(planted):
 
 
 def test_where_the_fastest_is_not_shown_lossless_the_fastest_that_is_stands_beside_it(planted):
-    unknown = fast(0.4, 0.4, name=f"{FAST},unknown")
+    drawn = {"do_sample": True}
+    unknown = fast(0.4, 0.4, name=f"{FAST},unknown", point={**ASSISTED, **drawn})
     equal = fast(0.5, 0.5, facts={"losslessness": {"verdict": "near_ties"}})
 
-    found = headline(planted(base(), unknown, equal))
+    found = headline(planted(base(), base(point={"strategy": "plain", "cache": "dynamic", **drawn}), unknown, equal))
 
     assert (found.case.id, found.lossless_instead.id) == (unknown.id, equal.id)
+
+
+def test_a_greedy_setting_whose_output_nobody_compared_is_not_deployed(planted):
+    unknown = fast(0.4, 0.4, name=f"{FAST},unknown", facts={"losslessness": {}})
+
+    assert headline(planted(base(), unknown)).decision == "plain"
+    assert headline(planted(base(), unknown, fast(0.5, 0.5))).case.id == FAST
 
 
 def test_a_run_without_a_baseline_has_no_verdict_and_says_so(planted):
