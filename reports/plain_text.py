@@ -1,0 +1,48 @@
+"""Text that comes from outside (errors, names, files), made fit for one short line on any terminal. Pure.
+
+The one place that escapes and cuts: what is not printable (control characters, terminal escapes, marks that turn the
+direction of writing, halves of surrogate pairs) is written as Python would write it, so that nothing acts on a terminal
+and everything can be encoded.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+
+LONGEST = 400
+"""Characters of a reason: two or three lines of a terminal."""
+
+
+def one_line(text: object, longest: int = LONGEST) -> str:
+    """Fold white space, escape what is not printable, and cut what is longer than `longest` characters."""
+    words = " ".join(str(text)[: 20 * longest].split())
+    return shortened(printable(words[: 2 * longest]), longest)
+
+
+def printable(text: str) -> str:
+    """The text with everything that is not printable, line ends included, as an escape."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The text, cut at a word's end and marked with `...` where it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    kept = text[: longest - 4]
+    at_word = kept.rsplit(" ", 1)[0]
+    return f"{at_word if 2 * len(at_word) > len(kept) else kept} ..."
+
+
+def tolerate_any_text(*files: object) -> None:
+    """Let standard output and error, or the given text files, write what their encoding lacks as an escape.
+
+    A terminal in the C locale takes ASCII only, and a name with other letters must not end a run.
+    """
+    for file in files or (sys.stdout, sys.stderr):
+        if isinstance(file, TextIOWrapper):
+            file.reconfigure(errors="backslashreplace")
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
