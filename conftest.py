@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fixtures import gating, items, options
-from fixtures.measuring import CaseFailed, CaseSkipped
+from fixtures.measuring import CaseFailed, CaseSkipped, EnoughMeasured
 from fixtures.session import BenchSession, without_frames
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
@@ -121,7 +121,11 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
     assert case is not None
 
     def timed(function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
-        benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=0)
+        try:
+            benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=0)
+        except EnoughMeasured:
+            benchmark.has_error = False  # its rounds so far are this case's statistics
+            raise
 
     def run(*, again: bool = False) -> CaseResult:
         if isinstance(engine, Exception):

@@ -18,7 +18,7 @@ from reports.run import CaseResult, Run, RunFileError
 
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
-_STUDY_SETTINGS = ("warmup", "case_timeout", "nf4_double_quant", "ppl_tokens", "keep_tokens")
+_STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
 
 
 @dataclass(frozen=True)

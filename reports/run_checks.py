@@ -30,6 +30,7 @@ _NUMBERS_OF_FACTS = (
     "host_rss_bytes",
     "cache_bytes",
     "load_seconds",
+    "prompts_left_out",
     "compile_seconds",
     "bytes_moved_per_step",
     "achieved_bytes_per_second",

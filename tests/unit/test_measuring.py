@@ -90,5 +90,5 @@ def test_others_have_a_turn_before_each_timed_generation_and_their_time_does_not
     assert found.waited_seconds == 4.5
     assert found.telemetry == {}, "it would tell of the others too"
     assert measure(None).telemetry, "what a case that takes no turns has"
-    with pytest.raises(TimeoutError, match="over 2 s"):
+    with pytest.raises(TimeoutError, match="over its time limit of 2 s"):
         measure(Waiting(1.1, told=0.0))

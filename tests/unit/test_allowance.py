@@ -1,0 +1,151 @@
+"""What a case may take: limits come from the workload, and what was measured before a limit or a stop is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.allowance import FLOOR_SECONDS, allowance
+from fixtures.examination import Examiner
+from fixtures.measuring import CaseFailed
+from fixtures.models.engine import Engine
+from fixtures.models.pairs import find_pair
+from fixtures.session import INTERRUPTED, BenchSession
+from fixtures.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
+from fixtures.study_file import load_study
+from reports.faults import unmeasured
+from reports.run import CaseResult, RunWriter, Sample, read_run
+
+WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
+L4_PLAIN = Sample(prompt=0, seconds=128 / 15.499, new_tokens=128, target_forwards=128, output_sha256="")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Load = Callable[..., Engine]
+
+
+@pytest.fixture(autouse=True)
+def _no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the device could do at best takes seconds to measure, and nothing here asks for it."""
+    monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
+
+
+class Rounds:
+    """Runs set-up and function by turns, as pytest-benchmark does; before round `at` something happens."""
+
+    def __init__(self, at: int = -1, happens: Callable[[], None] = lambda: None) -> None:
+        self.at, self.happens, self.prompts = at, happens, list[int]()
+
+    def __call__(self, function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
+        for number in range(rounds):
+            if number == self.at:
+                self.happens()
+            _, inputs = setup()
+            self.prompts.append(inputs["prompt"])
+            function(**inputs)
+
+
+def too_long() -> None:
+    time.sleep(0.4)
+
+
+def study(**settings: Any) -> Study:
+    pair = find_pair("synthetic-tiny")
+    return Study("unit", "", (pair,), (Sweep("baseline", {"dtype": ("fp32",)}),), WORKLOAD, warmup=0, **settings)
+
+
+def session(path: Path, *, resume: bool = False, **settings: Any) -> BenchSession:
+    made = BenchSession(study(**settings), path, resume=resume, argv=[])
+    made.begin(made.cases)
+    return made
+
+
+def measure(bench: BenchSession, load: Load, rounds: Rounds) -> CaseResult:
+    (case,) = bench.cases
+    engine = load()
+    engine.key = case.engine
+    return bench.measure(case, engine, rounds)
+
+
+def test_the_original_study_does_not_run_into_a_limit_on_its_own_card() -> None:
+    plain = 500 * 128 / 15.499  # seconds, by the seed's own figure for plain bf16 decoding on an L4
+    for case in load_study("llama3", {"num_samples": "500"}).cases():
+        assert allowance(case, None, ()).seconds > 2 * plain
+        assert allowance(case, None, (L4_PLAIN,)).seconds > 9 * plain
+        assert allowance(case, 60.0, (L4_PLAIN,)).seconds == 60.0
+
+
+def test_a_limit_has_a_floor_and_says_where_it_comes_from() -> None:
+    case = Case(EngineKey("synthetic-tiny"), DecodingPoint(), WORKLOAD, "baseline", WORKLOAD.gen_toks)
+    assert allowance(case, None, ()).seconds == FLOOR_SECONDS
+    long = dataclasses.replace(case, workload=dataclasses.replace(WORKLOAD, num_samples=500, gen_toks=128))
+    assert "500 x 128 tokens at 1 s a token, assumed" in allowance(long, None, ()).why
+    assert "65 ms a token" in allowance(long, None, (L4_PLAIN,)).why
+    assert allowance(long, 60.0, ()).why == "case_timeout"
+    assert allowance(long, None, (L4_PLAIN,), 5).seconds == FLOOR_SECONDS, "of the prompts that are decoded"
+
+
+def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(tmp_path: Path, tiny_engine: Load) -> None:
+    bench = session(tmp_path / "run.jsonl", case_timeout=0.3)
+    result = measure(bench, tiny_engine, Rounds(3, too_long))
+    assert result.status == "ok"
+    assert [sample.prompt for sample in result.samples] == [0, 1, 2]
+    assert result.notes == ("3 of 5 prompts: over its time limit of 0.3 s (case_timeout)",)
+    bench.abandon()
+    run = read_run(bench.path)
+    (written,) = run.cases
+    assert written.workload["num_samples"] == 5, "as planned, so that it is still the same case"
+    assert unmeasured(written, run) is None, "the gate compares the prompts that both have"
+    assert unmeasured(dataclasses.replace(written, facts={}), run) == ("unmeasured", "3 of 5 prompts")
+
+
+def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(tmp_path: Path, tiny_engine: Load) -> None:
+    first = session(tmp_path / "run.jsonl", case_timeout=0.3)
+    with pytest.raises(CaseFailed, match=r"timeout: over its time limit .* after 2 samples; raise it by --case"):
+        measure(first, tiny_engine, Rounds(2, too_long))
+    first.abandon()
+    (stopped,) = read_run(first.path).cases
+    assert (stopped.status, len(stopped.samples)) == ("timeout", 2)
+
+    second = session(first.path, resume=True, case_timeout=60.0)  # another limit is not another study
+    rounds = Rounds()
+    result = measure(second, tiny_engine, rounds)
+    assert rounds.prompts == [2, 3, 4]
+    assert result.samples[:2] == stopped.samples
+    assert [sample.prompt for sample in result.samples] == [0, 1, 2, 3, 4]
+    assert result.notes == ("2 prompts measured before the run was resumed",)
+    assert second.split()["timed"] == pytest.approx(sum(sample.seconds for sample in result.samples[2:]))
+    second.abandon()
+    assert session(first.path, resume=True).is_done(second.cases[0])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "prompts", "again"),
+    [
+        ("failed", f"{INTERRUPTED} (KeyboardInterrupt)", "same", []),
+        ("failed", "RuntimeError: no", "same", [0, 1, 2, 3, 4]),
+        ("timeout", "over its time limit", "others", [0, 1, 2, 3, 4]),
+    ],
+)
+def test_only_what_still_stands_is_taken_over(
+    tmp_path: Path, tiny_engine: Load, status: Any, reason: str, prompts: str, again: list[int]
+) -> None:
+    first = session(tmp_path / "run.jsonl")
+    result = measure(first, tiny_engine, Rounds())
+    first.abandon()
+    workload = dict(result.workload) | ({} if prompts == "same" else {"prompts_sha256": "others"})
+    writer = RunWriter(first.path)
+    writer.case(dataclasses.replace(result, status=status, reason=reason, workload=workload))
+    writer.close()
+    lines = first.path.read_text().splitlines()
+    first.path.write_text("\n".join([lines[0], lines[-1]]) + "\n")
+
+    second = session(first.path, resume=True)
+    rounds = Rounds()
+    assert len(measure(second, tiny_engine, rounds).samples) == 5
+    assert rounds.prompts == again
+    second.abandon()
