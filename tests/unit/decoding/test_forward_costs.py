@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -21,36 +21,55 @@ def pair() -> synthetic.SyntheticPair:
     return synthetic.build_pair(synthetic.SHAPES["tiny"], synthetic.SHAPES["tiny-draft"], 0.8)
 
 
-def slowed(model: Any, seconds_per_position: float) -> Any:
-    """A hook that makes every forward cost this much per position."""
+@dataclass
+class Costs:
+    """A clock on which only forwards take time, as much per position as the test says."""
 
-    def wait(module: Any, args: Any, kwargs: Any) -> None:
-        time.sleep(seconds_per_position * kwargs["input_ids"].shape[1])
+    now: float = 0.0
 
-    return model.register_forward_pre_hook(wait, with_kwargs=True)
+    def mark(self) -> float:
+        return self.now
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+    def synchronize(self) -> None:
+        """Nothing runs ahead."""
+
+    def charge(self, model: Any, seconds_per_position: float) -> Any:
+        def pass_time(module: Any, args: Any, kwargs: Any) -> None:
+            self.now += seconds_per_position * kwargs["input_ids"].shape[1]
+
+        return model.register_forward_pre_hook(pass_time, with_kwargs=True)
 
 
-def test_costs_follow_the_positions_and_the_drafted_tokens(pair: synthetic.SyntheticPair) -> None:
-    hooks = [slowed(pair.target, 0.010), slowed(pair.draft, 0.020)]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Costs:
+    """What the measurement reads as the time: nothing costs any before a test charges it."""
+    costs = Costs()
+    monkeypatch.setattr(forward_costs, "clock_for", lambda device: costs)
+    return costs
+
+
+def test_costs_follow_the_positions_and_the_drafted_tokens(pair: synthetic.SyntheticPair, clock: Costs) -> None:
+    hooks = [clock.charge(pair.target, 0.010), clock.charge(pair.draft, 0.020)]
     try:
         costs = measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1, 4))
     finally:
         for hook in hooks:
             hook.remove()
     assert costs.cached_positions == 20
-    assert 0.010 <= costs.target_seconds[1] < 0.025
-    assert costs.target_seconds[4] - costs.target_seconds[1] == pytest.approx(0.030, abs=0.015)
-    assert costs.draft_seconds is not None and costs.draft_token_seconds is not None
-    assert 0.020 <= costs.draft_seconds < 0.035
-    assert 0.018 <= costs.draft_token_seconds < 0.040, "a drafted token costs one forward of the draft"
-    assert costs.draft_prefill_seconds is not None and 0.400 <= costs.draft_prefill_seconds < 0.500
+    assert costs.target_seconds == {1: pytest.approx(0.010), 4: pytest.approx(0.040)}
+    assert costs.draft_seconds == pytest.approx(0.020)
+    assert costs.draft_token_seconds == pytest.approx(0.020), "a drafted token costs one forward of the draft"
+    assert costs.draft_prefill_seconds == pytest.approx(0.400)
 
 
-def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.SyntheticPair) -> None:
+def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.SyntheticPair, clock: Costs) -> None:
     original = pair.draft.generate
 
     def slow_to_start(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.050)
+        clock.now += 0.050
         return original(*args, **kwargs)
 
     pair.draft.generate = slow_to_start  # type: ignore[method-assign]
@@ -58,8 +77,7 @@ def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.Synthet
         costs = measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1,))
     finally:
         del pair.draft.generate  # type: ignore[method-assign]
-    assert costs.draft_call_overhead_seconds is not None
-    assert 0.045 < costs.draft_call_overhead_seconds < 0.120
+    assert costs.draft_call_overhead_seconds == pytest.approx(0.050)
 
 
 def test_models_are_left_as_they_were(pair: synthetic.SyntheticPair) -> None:

@@ -205,6 +205,22 @@ def test_forwards_that_compute_several_positions_otherwise_are_wrong_not_rounded
 # --- near ties -----------------------------------------------------------------------------------------
 
 
+def round_several_otherwise(target: Any) -> None:
+    """Have forwards of several positions add up the head's products in another order than forwards of one.
+
+    Kernels do this on many processors, but not on all: these tests bring their own rounding.
+    """
+
+    def in_halves(head: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        (hidden,) = arguments
+        if hidden.shape[1] == 1:
+            return output
+        half = hidden.shape[-1] // 2
+        return hidden[..., :half] @ head.weight[:, :half].T + hidden[..., half:] @ head.weight[:, half:].T
+
+    target.lm_head.register_forward_hook(in_halves)
+
+
 def tied(engine: Engine, sample: Sample, position: int, gap: float) -> tuple[Engine, int]:
     """The engine with a token whose logit is `gap` below that of the sample's token at this position.
 
@@ -218,6 +234,7 @@ def tied(engine: Engine, sample: Sample, position: int, gap: float) -> tuple[Eng
         hidden = target.model(ids).last_hidden_state[0, -1]
         head = target.lm_head.weight
         head[unused] = head[token] - gap * hidden / (hidden @ hidden)
+    round_several_otherwise(target)
     return dataclasses.replace(engine, target=target), unused
 
 
@@ -246,6 +263,7 @@ def test_a_tie_is_near_if_rounding_could_turn_it(
 def test_bf16_divergences_of_real_decoding_are_near_ties() -> None:
     """Forwards of another shape do turn near-ties around here; none of them may count as wrong."""
     engine = attentive_engine("bf16")
+    round_several_otherwise(engine.target)
     prompts = synthetic.prompts(512, 24, 12, seed=4)
     samples, baseline = decoded(engine, ASSISTED, prompts), decoded(engine, PLAIN, prompts)
     found = judge(engine, ASSISTED, WORKLOAD, prompts, samples, baseline, examine=24)
@@ -343,7 +361,7 @@ def test_a_verdict_is_plain_json(
     facts = judge(attentive, ASSISTED, WORKLOAD, PROMPTS, spoiled([4]), plain).facts()
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert (facts["verdict"], facts["diverged"], facts["first"]["position"]) == ("wrong", 1, 4)
-    assert facts["first"]["margin"] > facts["first"]["rounding"] > 0
+    assert facts["first"]["margin"] > facts["first"]["rounding"] >= 0
 
 
 @pytest.mark.embedded
@@ -364,4 +382,4 @@ def test_near_ties_of_the_embedded_target_are_told_from_wrong_tokens() -> None:
     unlikely = changed(runs[LOOKUP][0], drafted[0], 0)
     found = judge(engine, LOOKUP, workload, prompts, [unlikely], runs[PLAIN])
     assert found.verdict == "wrong" and found.first is not None and found.first.rounding is not None
-    assert 0 < found.first.rounding < 3.0, "several positions at once round otherwise than one"
+    assert 0 <= found.first.rounding < found.first.margin, "kernels may round several positions as they round one"

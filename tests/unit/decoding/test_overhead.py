@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import pytest
+
+from fixtures.decoding import overhead
 from fixtures.decoding.overhead import _paired, summary
 
 ORDER: list[str] = []
 
 
-def taking(seconds: float, name: str) -> Callable[[int, tuple[int, ...]], Callable[[], None]]:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the tool reads as the time: it passes where a test says so."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(overhead, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    return now
+
+
+def taking(seconds: float, name: str, clock: SimpleNamespace) -> Callable[[int, tuple[int, ...]], Callable[[], None]]:
     """A side whose every run takes so long and leaves its name in ORDER."""
 
     def prepared(number: int, ids: tuple[int, ...]) -> Callable[[], None]:
         def run() -> None:
             ORDER.append(name)
-            time.sleep(seconds)
+            clock.seconds += seconds
 
         return run
 
     return prepared
 
 
-def test_a_planted_cost_is_found_and_the_sides_take_turns_to_go_first() -> None:
+def test_a_planted_cost_is_found_and_the_sides_take_turns_to_go_first(clock: SimpleNamespace) -> None:
     ORDER.clear()
-    found = summary(_paired(taking(0.03, "suite"), taking(0.02, "bare"), [(1,), (2,)], rounds=4))
+    sides = taking(0.03, "suite", clock), taking(0.02, "bare", clock)
+    found = summary(_paired(*sides, [(1,), (2,)], rounds=4))
     assert found.pairs == 8
-    assert 1.3 < found.median < 1.6
-    assert found.low <= found.median <= found.high
+    assert (found.low, found.median, found.high) == pytest.approx((1.5, 1.5, 1.5))
     pairs = list(zip(ORDER[2::2], ORDER[3::2], strict=True))  # the first two are the warm-up
     assert pairs.count(("suite", "bare")) == pairs.count(("bare", "suite")) == 4
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import guard
 import pytest
-from hostile import LIMITS, Hostile
+from hostile import Hostile
 from hostile_programs import HOSTILE
 
 from fixtures.humaneval.sandbox import isolation
@@ -42,7 +42,6 @@ def unsandboxed() -> dict[str, Any]:
 def test_verdict(sandboxed: dict[str, Any], hostile: Hostile) -> None:
     verdict = sandboxed["verdicts"][hostile.name]
     assert verdict["status"] in hostile.expected, verdict
-    assert verdict["seconds"] < 4 * LIMITS.wall_seconds, verdict
 
 
 def test_there_are_enough() -> None:

@@ -77,7 +77,7 @@ def test_a_buffer_that_runs_dry_is_replaced_by_the_polled_average(sample: Sample
     seen = sample(utilization="100", stops_us=300_000, window=1.9, interval=0.1)
     polled = seen.telemetry["series"]["utilization_percent"]["values"]
     assert 66 in polled
-    assert 66 <= seen.values["utilization_mean_percent"] < 80
+    assert 66 <= seen.values["utilization_mean_percent"] < 100, "the busy part is not the whole window"
     assert "polled while it was empty" in seen.telemetry["notes"]["utilization_percent"]
 
 
