@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.changes import CaseChange, Change, Comparison
-from reports.matching import Difference, hardware_key
+from reports.matching import Difference, hardware_key, weights_differences
 from reports.reference import PUBLISHED, is_reference
 from reports.run import Run
 from reports.statistics import Interval
@@ -172,11 +172,19 @@ def _machines(found: Comparison) -> list[str]:
         lines.append("different versions: what changed may be theirs")
     if found.same_hardware is False or found.same_versions is False:
         lines.append("counts and outputs in bf16, fp16 and quantized can differ there by rounding alone")
-    if found.environment and found.same_hardware is not None:
-        lines.append("differs: " + ", ".join(_difference(one) for one in found.environment))
+    weights = () if found.same_hardware is None else weights_differences(found.base, found.head)
+    if weights:
+        lines.append(f"weights differ ({_told(weights)}): two models are compared, not two states of the code")
+    others = [one for one in found.environment if one not in weights]
+    if others and found.same_hardware is not None:
+        lines.append(f"differs: {_told(others)}")
     if found.same_hardware and found.same_versions:
         lines.append("same hardware and versions")
     return lines
+
+
+def _told(differences: Iterable[Difference]) -> str:
+    return ", ".join(_difference(one) for one in differences)
 
 
 def _difference(one: Difference) -> str:

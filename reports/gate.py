@@ -43,6 +43,7 @@ from reports.matching import (
     refuse_other_workloads,
     repeats,
     versions_key,
+    weights_differences,
 )
 from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
@@ -77,7 +78,7 @@ def gate(
     _refuse(base, head, interleaved, unfinished)
     matching = match(base[0], head[0])
     faults = absences(matching.gone, matching.renamed, head[0], rules)
-    notes = [*left_out, *(f"new, without a baseline: {case.id}" for case in matching.new)]
+    notes = [*left_out, *_other_weights(base[0], head), *(f"new, without a baseline: {one.id}" for one in matching.new)]
     faults += [fault_of(case, *found, rules) for case in matching.new if (found := unmeasured(case, head[0]))]
     judged: list[Sides] = []
     bases, heads = _indexed(base[1:]), _indexed(head[1:])
@@ -244,6 +245,15 @@ def _exact_judgement(case: str, one: ExactComparison, where: Scope) -> Judgement
 
 def _same_machine(base: Run, head: Run) -> bool:
     return hardware_key(base) == hardware_key(head) and versions_key(base) == versions_key(head)
+
+
+def _other_weights(base: Run, head: Sequence[Run]) -> list[str]:
+    """Models that base and head know by one name and that are not the same: said before all that follows from it."""
+    differing = dict.fromkeys(one for run in head for one in weights_differences(base, run))
+    if not differing:
+        return []
+    told = ", ".join(f"{one.key} {one.base[:40]} -> {one.head[:40]}" for one in differing)
+    return [f"weights differ ({told}): two models are compared, not two states of the code"]
 
 
 def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) -> str:

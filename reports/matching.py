@@ -16,6 +16,7 @@ from typing import Any
 from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
 
+_UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
 _STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
@@ -94,6 +95,19 @@ def environment_differences(base: Run, head: Run) -> tuple[Difference, ...]:
         Difference(key, first.get(key, ""), second.get(key, ""))
         for key in keys
         if first.get(key, "") != second.get(key, "")
+    )
+
+
+def weights_differences(base: Run, head: Run) -> tuple[Difference, ...]:
+    """Models of pairs that both runs measured, under one name, with different weights: two models, not two states.
+
+    A folder whose weights an older suite did not look at is not called different.
+    """
+    first, second = _revisions(base), _revisions(head)
+    return tuple(
+        Difference(key, first[key], second[key])
+        for key in first
+        if key in second and first[key] != second[key] and _UNKNOWN_WEIGHTS not in (first[key], second[key])
     )
 
 
@@ -263,6 +277,12 @@ def _surroundings(run: Run) -> dict[str, str]:
         found |= {name: str(study[name]) for name in _STUDY_SETTINGS if name in study}
     if run.header.get("by_turns"):
         found["by_turns"] = "true"
+    return found | _revisions(run)
+
+
+def _revisions(run: Run) -> dict[str, str]:
+    """What identifies the weights of every model of the run: `target of PAIR` -> revision."""
+    found: dict[str, str] = {}
     for case in run.cases:
         revisions = case.facts.get("revisions")
         for role, revision in (revisions if isinstance(revisions, Mapping) else {}).items():

@@ -150,3 +150,36 @@ def test_a_revision_follows_the_at_sign_unless_it_is_part_of_a_folder(tmp_path: 
     folder = tmp_path / "me@home"
     folder.mkdir()
     assert split_revision(str(folder)) == (str(folder), None)
+
+
+def test_a_pair_is_named_after_the_last_folder_in_any_script() -> None:
+    names = {
+        "/models/模型": "模型",
+        "/models/Модель-7B": "модель-7b",
+        "/models/u\u0308bung_2": "übung-2",  # the letter and its dots apart, as some file systems store it
+        "/models/run1/final/": "final",
+        "/cache/models--Qwen--Qwen2.5-0.5B/snapshots/0123abc": "qwen2.5-0.5b",
+        "TinyLlama/TinyLlama_v1.1": "tinyllama-v1.1",
+    }
+    assert {place: Pair.from_hub(place).name for place in names} == names
+    nameless = {Pair.from_hub(f"/models/{name}").name for name in ("\U0001f999", "\U0001f42b", "--")}
+    assert len(nameless) == 3 and all(name.startswith("model-") for name in nameless)
+
+
+def test_the_prompt_form_is_guessed_from_the_last_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "chat-project" / "base").mkdir(parents=True)
+    forms = {
+        str(tmp_path / "chat-project" / "base"): "base",
+        "instruct-lab/base-7b": "base",
+        "owner/Base@instruct": "base",
+        "google/gemma-2b-it": "instruct",
+        "/models/Llama-2-7b-Chat/": "instruct",
+        "/cache/models--Qwen--Qwen2.5-0.5B-Instruct/snapshots/0123abc": "instruct",
+    }
+    assert {model: Pair.from_hub(model).prompt_form for model in forms} == forms
+
+
+def test_a_run_file_tells_a_folder_s_name_and_not_its_place(tmp_path: Path) -> None:
+    pair = Pair.from_hub(str(tmp_path), "owner/draft@v1")
+    assert (pair.describe()["target"], pair.describe()["draft"]) == (f"./{tmp_path.name}", "owner/draft@v1")
+    assert Pair.from_hub("/no/such/folder").describe()["target"] == "./folder"

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,3 +201,22 @@ def test_other_workloads_are_refused_with_their_keys(planted: Plant, capsys: pyt
     (line,) = capsys.readouterr().err.splitlines()
     assert "head.jsonl: another workload than" in line
     assert "num_samples 2 != 3, prompts_sha256 abc != def" in line
+
+
+def test_other_weights_under_the_same_name_are_told(
+    planted: Plant, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def measured(revision: str, name: str) -> str:
+        facts = {"revisions": {"target": revision, "draft": "the same"}}
+        return str(planted(case("p/plain", [plain(0, 1.0), plain(1, 1.0)], facts=facts), name=name).path)
+
+    base, head = measured("folder 0123", "base.jsonl"), measured("folder 4567", "head.jsonl")
+    unknown = measured("local folder", "old.jsonl")
+    told = "weights differ (target of p folder 0123 -> folder 4567): two models are compared, not two states"
+    for command in ("compare", "gate"):
+        main([command, base, head])
+        shown = capsys.readouterr().out
+        assert told in shown and "differs:" not in shown
+        main([command, base, str(shutil.copy(base, tmp_path / "copy.jsonl"))])
+        main([command, unknown, head])
+        assert "weights differ" not in capsys.readouterr().out
