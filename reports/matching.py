@@ -16,7 +16,7 @@ from typing import Any
 from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
 
-_UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
+UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
 _STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
@@ -107,7 +107,7 @@ def weights_differences(base: Run, head: Run) -> tuple[Difference, ...]:
     return tuple(
         Difference(key, first[key], second[key])
         for key in first
-        if key in second and first[key] != second[key] and _UNKNOWN_WEIGHTS not in (first[key], second[key])
+        if key in second and first[key] != second[key] and UNKNOWN_WEIGHTS not in (first[key], second[key])
     )
 
 
