@@ -118,3 +118,35 @@ def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(hub.ModelUnavailable, match="damaged") as refusal:
         load_model(str(tmp_path))
     assert str(tmp_path) in str(refusal.value)
+
+
+def test_memory_that_runs_out_while_weights_are_quantized_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers 5 catches it and raises another error, which points to a report that a quiet run does not show."""
+    import bitsandbytes as bnb
+    from transformers.utils import logging as transformers_logging
+
+    from fixtures.failures import judge
+
+    shape = synthetic.SHAPES["tiny"]
+    synthetic.build(shape, synthetic.cycle(shape.vocab, 0), dtype=torch.bfloat16).save_pretrained(tmp_path)
+
+    def full(*arguments: Any, **settings: Any) -> Any:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 22.03 GiB of which 1.19 GiB "
+            "is free."
+        )
+
+    monkeypatch.setattr(bnb.nn.Params4bit, "to", full)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            hub.load_model(str(tmp_path), dtype=torch.bfloat16, quantization="4bit", device=torch.device("cpu"))
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    status, reason = judge(caught.value)
+    assert status == "oom", caught.value
+    assert reason.startswith("asked 2.00 GiB, free 1.19 GiB: ")
+    assert "REPORT" not in "".join(capsys.readouterr())
