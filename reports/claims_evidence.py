@@ -34,6 +34,7 @@ POINT_KEYS = (
     "temperature",
     "top_p",
     "cache",
+    "generation_config",
 )
 
 

@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "temperature": (float, int),
     "top_p": (float, int),
     "cache": (str,),
+    "generation_config": (str,),
 }
 BUILT_IN = (
     "best_setting",

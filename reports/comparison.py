@@ -13,6 +13,7 @@ from reports.run import CaseResult, Run, Sample
 from reports.statistics import Interval, drift, paired_ratio
 
 _SAMPLING = ("do_sample", "temperature", "top_p")
+_USUAL = {"generation_config": "neutral"}  # what a case decodes with that does not say
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ def _engine_key(engine: Mapping[str, Any], *, own: bool) -> tuple[Any, ...]:
 
 def _rest(case: CaseResult) -> tuple[Any, ...]:
     sampling = tuple(case.point.get(name) for name in _SAMPLING)
+    sampling += tuple(case.point.get(name, usual) for name, usual in _USUAL.items())
     return (*sampling, tuple(sorted((key, str(value)) for key, value in case.workload.items())))
 
 

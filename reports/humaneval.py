@@ -135,6 +135,7 @@ def base_of(case: CaseResult, run: Run) -> CaseResult | None:
         and other.engine.get("pair") == case.engine.get("pair")
         and other.workload == case.workload
         and all(other.point.get(name) == case.point.get(name) for name in ("do_sample", "temperature", "top_p"))
+        and other.point.get("generation_config", "neutral") == case.point.get("generation_config", "neutral")
     ]
     same_dtype = [other for other in plain if other.engine.get("dtype") == case.engine.get("dtype")]
     if case.point.get("strategy") != "plain":

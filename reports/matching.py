@@ -19,6 +19,7 @@ from reports.run import CaseResult, Run, RunFileError
 UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
+_USUAL = {"generation_config": "neutral"}  # settings that runs from before they existed do not name
 _STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
 
 
@@ -188,7 +189,7 @@ def decided_by(case: CaseResult) -> dict[str, Any]:
     merged = {**case.workload, **case.engine, **case.point}
     if case.point.get("strategy") != _USES_DRAFT and "strategy" in case.point:
         merged.pop("draft_quant", None)
-    return {key: value for key, value in merged.items() if value is not None}
+    return {key: value for key, value in merged.items() if value is not None and value != _USUAL.get(key)}
 
 
 def _settings(case: CaseResult, known: Iterable[str] | None = None, leave_out: Sequence[str] = ("num_samples",)) -> str:

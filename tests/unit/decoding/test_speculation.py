@@ -11,7 +11,7 @@ import torch
 from fixtures.decoding.clock import HostClock
 from fixtures.decoding.measurement import Generation, timed_decoder
 from fixtures.decoding.speculation import CountMismatch, Expected, Recording, SettingNotApplied, StepRecorder
-from fixtures.decoding.strategies import draft_settings
+from fixtures.decoding.strategies import settings_in_force
 from fixtures.models import synthetic
 from fixtures.models.engine import synthetic_maps
 from fixtures.study import DecodingPoint, Workload
@@ -130,7 +130,7 @@ def recorded(engine: Any, *, more: Any = None) -> tuple[Recording, StepRecorder,
     """One assisted generation, recorded; `more` runs inside the recorder after it."""
     recorder = StepRecorder(engine.target, engine.draft, HostClock(), Expected())
     inputs = torch.tensor([PROMPT])
-    with torch.inference_mode(), draft_settings(engine, ASSISTED), recorder:
+    with torch.inference_mode(), settings_in_force(engine, ASSISTED), recorder:
         output = engine.target.generate(
             inputs, attention_mask=torch.ones_like(inputs), assistant_model=engine.draft, max_new_tokens=10
         )
@@ -173,7 +173,7 @@ def test_settings_that_did_not_take_effect_end_the_generation(tiny_engine: Any) 
     inputs = torch.tensor([PROMPT])
     recorder = StepRecorder(engine.target, engine.draft, HostClock(), Expected(assist_toks=5))
     refusal = pytest.raises(SettingNotApplied, match="assist_toks: asked for 5, transformers uses 2")
-    with draft_settings(engine, replace(ASSISTED, assist_toks=2)), refusal, recorder:
+    with settings_in_force(engine, replace(ASSISTED, assist_toks=2)), refusal, recorder:
         engine.target.generate(
             inputs,
             attention_mask=torch.ones_like(inputs),
