@@ -13,7 +13,8 @@ import pytest
 
 from fixtures import gating, items, options
 from fixtures.measuring import CaseFailed, CaseSkipped, EnoughMeasured
-from fixtures.session import BenchSession, without_frames
+from fixtures.models.frames import without_frames
+from fixtures.session import BenchSession
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
 from fixtures.turns import turns_asked_for
@@ -103,8 +104,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine | Exception]:
     except Exception as error:
         loaded = without_frames(error)
     yield loaded
-    del loaded
-    bench.unload()
+    del loaded  # its models stay where the next block shares them, and nowhere else
 
 
 @pytest.fixture

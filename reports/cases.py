@@ -124,7 +124,7 @@ def _flat(parts: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _dtype(parts: Sequence[Sequence[str]]) -> str:
-    return parts[1][2] if len(parts) > 1 and len(parts[1]) > 2 else ""
+    return next((part for part in parts[1] if "=" not in part), "") if len(parts) > 1 else ""
 
 
 def _spoken(part: str) -> str:

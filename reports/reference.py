@@ -150,7 +150,7 @@ def _cases(row: _Row) -> list[CaseResult]:
             f"{row.where}: draft is {draft!r}; a speculative row names its draft, and a plain row has none"
         )
     target_quant = row.text("target_quant", _QUANTIZATIONS)
-    draft_quant = row.text("draft_quant", _QUANTIZATIONS) if assisted else "none"
+    draft_quant = row.text("draft_quant", _QUANTIZATIONS) if assisted else None
     engine = {
         "pair": _PAIRS[draft],
         "target_quant": target_quant,
@@ -159,8 +159,9 @@ def _cases(row: _Row) -> list[CaseResult]:
         "compile": False,
     }
     point = _point(row, assisted)
-    quantized = target_quant != "none" or draft_quant != "none"
-    case_id = f"{engine['pair']}/t={target_quant},d={draft_quant},bf16/{_point_id(point)}"
+    quantized = target_quant != "none" or draft_quant not in (None, "none")
+    drafting = f",d={draft_quant}" if assisted else ""
+    case_id = f"{engine['pair']}/t={target_quant}{drafting},bf16/{_point_id(point)}"
     perplexity, pass_at_1, speedup = (row.number(name) for name in ("perplexity", "pass_at_1", "speedup"))
     facts = {"perplexity": perplexity, "published_speedup": speedup}
     decode = CaseResult(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -363,12 +364,27 @@ def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
     values["kind"] = line.get("case_kind", "decode")
     try:
         check_case(line)
+        if values.get("point", {}).get("strategy") in _DRAFTLESS:
+            values["id"] = without_unused_draft(line["id"])
+            values["engine"] = {**line.get("engine", {}), "draft_quant": None}
         check_samples(line.get("samples", ()))
         values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
         values["notes"] = tuple(line.get("notes", ()))
         return CaseResult(**values)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
+
+
+_DRAFTLESS = ("plain", "prompt_lookup", "early_exit")
+_UNUSED_DRAFT = re.compile(rf"^([^/]*/t=[^/,]*),d=[^/,]*(,[^/]*/(?:{'|'.join(_DRAFTLESS)})\b)")
+
+
+def without_unused_draft(case_id: str) -> str:
+    """A case's id without the draft's quantization where the strategy drafts without a draft model.
+
+    In older run files such cases ran with a draft loaded beside them, and their ids name it.
+    """
+    return _UNUSED_DRAFT.sub(r"\1\2", case_id)
 
 
 _COMPLETION_FIELDS = {item.name for item in dataclasses.fields(Completion)}
@@ -379,8 +395,9 @@ def _completion(
 ) -> None:
     """Take up a completion, or the verdict on one that came before."""
     values = {key: value for key, value in line.items() if key in _COMPLETION_FIELDS}
-    place = tuple(line.get(key) for key in ("case", "task_id", "sample"))
     try:
+        values["case"] = without_unused_draft(values["case"])
+        place = tuple(values.get(key) for key in ("case", "task_id", "sample"))
         check_times("seconds", [line.get("seconds", 0.0)])
         if line["kind"] == "completion":
             completions[place] = Completion(**values)

@@ -1,4 +1,4 @@
-"""A pytest plugin for runs of perf_tests: writes which engines were loaded, and how many were alive at each load.
+"""A pytest plugin for runs of perf_tests: writes which models were loaded, and how many were alive at each load.
 
 Environment: SPY_OUTPUT, the JSON file to write; SPY_FAIL, part of a test's id that is to fail after it has run.
 """
@@ -28,18 +28,20 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtestloop() -> None:
-    from fixtures.models import engine
+    from fixtures.models import resident
 
-    original = engine.load_engine
+    def spied(role: str, original: Any) -> Any:
+        def load(key: Any, *arguments: Any, **settings: Any) -> Any:
+            SEEN["alive_at_load"].append(alive())
+            loaded = original(key, *arguments, **settings)
+            SEEN["loads"].append(f"{role} {key.dtype}")
+            LOADED.append(weakref.ref(loaded.model))
+            return loaded
 
-    def load(key: Any, *arguments: Any, **settings: Any) -> Any:
-        SEEN["alive_at_load"].append(alive())
-        loaded = original(key, *arguments, **settings)
-        SEEN["loads"].append(key.id)
-        LOADED.extend(weakref.ref(model) for model in (loaded.target, loaded.draft))
-        return loaded
+        return load
 
-    engine.load_engine = load
+    for role in ("target", "draft"):
+        setattr(resident, f"load_{role}", spied(role, getattr(resident, f"load_{role}")))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""`pytest perf_tests` as a user runs it: table, run file, benchmark JSON, engines loaded once and freed, refusals."""
+"""`pytest perf_tests` as a user runs it: table, run file, benchmark JSON, models loaded once and freed, refusals."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def test_the_benchmark_json_is_valid_and_carries_the_metrics(spied: Callable[...
 
 
 @pytest.mark.parametrize("failing", ["", "assisted,k=3"], ids=["all pass", "one fails in each block"])
-def test_every_engine_is_loaded_once_and_never_two_at_a_time(spied: Callable[..., Spied], failing: str) -> None:
+def test_every_model_is_loaded_once_and_never_two_targets_at_a_time(spied: Callable[..., Spied], failing: str) -> None:
     found = spied(failing)
     assert found.done.returncode == (1 if failing else 0)
-    assert found.seen["loads"] == ["synthetic-tiny/t=none,d=none,fp32", "synthetic-tiny/t=none,d=none,bf16"]
-    assert found.seen["alive_at_load"] == [0, 0]
+    assert found.seen["loads"] == ["target fp32", "draft fp32", "target bf16", "draft bf16"]
+    assert found.seen["alive_at_load"] == [0, 1, 0, 1], "a draft beside its target, a target beside nothing"
     assert found.seen["alive_at_end"] == 0
     assert len(found.run.cases) == 10
 
@@ -115,8 +115,11 @@ def test_collecting_lists_readable_cases_by_engine_and_imports_no_torch(tiny_stu
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ids = [line.partition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "[synthetic-tiny/" in line]
-    assert ids[0] == "synthetic-tiny/t=none,d=none,fp32/plain,greedy,dynamic"
-    assert ids[1] == "synthetic-tiny/t=none,d=none,fp32/assisted,k=1,p=0,greedy,dynamic"
+    assert ids[:3] == [
+        "synthetic-tiny/t=none,fp32/plain,greedy,dynamic",
+        "synthetic-tiny/t=none,fp32/prompt_lookup,k=3,greedy,dynamic",
+        "synthetic-tiny/t=none,d=none,fp32/assisted,k=1,p=0,greedy,dynamic",
+    ]
     assert ["fp32" in case for case in ids] == [True] * 5 + [False] * 5
 
 

@@ -35,12 +35,12 @@ def test_true_size_synthetic_pairs(big_gpu, run_bench, tmp_path: Path) -> None:
     run = read_run(results)
     assert run.complete
     assert {case.status for case in run.finished.values()} == {"ok"}
-    plain = run.finished["synthetic-llama3-8b-1b/t=none,d=none,bf16/plain,greedy,dynamic"]
+    plain = run.finished["synthetic-llama3-8b-1b/t=none,bf16/plain,greedy,dynamic"]
     values = plain.telemetry["nvml"]["values"]
     assert values["utilization_mean_percent"] > 0
     assert values["memory_max_bytes"] > 16e9, "an 8B model in bf16 is on the device"
     assert plain.facts["memory_allocated_bytes"] > 16e9
-    quantized = run.finished["synthetic-llama3-8b-1b/t=4bit,d=none,bf16/plain,greedy,dynamic"]
+    quantized = run.finished["synthetic-llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic"]
     assert quantized.facts["weight_bytes"]["target"] < plain.facts["weight_bytes"]["target"] / 2
 
 

@@ -40,6 +40,13 @@ def test_a_baseline_is_measured_again_after_at_most_four_cases(tmp_path: Path) -
     assert places == [3, 6, 9], "nine cases in three parts, the last one at the end"
 
 
+def test_a_baseline_is_measured_again_among_the_cases_of_all_its_drafts(tmp_path: Path) -> None:
+    axes = {"strategy": ("assisted",), "draft_quant": ("none", "4bit"), "assist_toks": (1, 2, 3)}
+    study = Study("unit", "", (find_pair("synthetic-tiny"),), (Sweep("speculative_decoding", axes),), WORKLOAD)
+    session = BenchSession(study, tmp_path / "run.jsonl", resume=False, argv=[])
+    assert [session.cases.index(repetition.after) for repetition in session.repetitions()] == [3, 6]
+
+
 def test_repetitions_stand_where_there_is_something_to_compare(
     tmp_path: Path, run_bench: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

@@ -37,7 +37,7 @@ def test_a_sweep_is_the_product_of_its_axes() -> None:
         speculative(strategy=["assisted"], assist_toks=[1, 3], confidence_threshold=[0.0, 0.4], do_sample=[False])
     ).cases()
     assert ids(cases) == [
-        "t=none,d=none,bf16/plain,greedy,dynamic",
+        "t=none,bf16/plain,greedy,dynamic",
         "t=none,d=none,bf16/assisted,k=1,p=0,greedy,dynamic",
         "t=none,d=none,bf16/assisted,k=1,p=0.4,greedy,dynamic",
         "t=none,d=none,bf16/assisted,k=3,p=0,greedy,dynamic",
@@ -116,10 +116,10 @@ def test_every_case_finds_its_baselines_in_the_study() -> None:
     assert sum(case.experiment == "baseline" for case in cases) == 8
 
 
-def test_a_baseline_that_is_there_with_another_draft_serves() -> None:
+def test_one_baseline_serves_all_drafts() -> None:
     cases = study(Sweep("baseline"), speculative(strategy=["assisted"], draft_quant=["4bit", "8bit"])).cases()
     plain = [case for case in cases if case.point.strategy == "plain"]
-    assert ids(plain) == ["t=none,d=none,bf16/plain,greedy,dynamic"]
+    assert ids(plain) == ["t=none,bf16/plain,greedy,dynamic"]
 
 
 def test_the_baseline_of_a_compiled_case_is_eager_and_its_own_engines_is_static() -> None:
@@ -132,22 +132,26 @@ def test_the_baseline_of_a_compiled_case_is_eager_and_its_own_engines_is_static(
     base, own = baseline_of(case), same_engine_baseline_of(case)
     assert (base.engine.target_quant, base.engine.compile, base.engine.dtype) == ("none", False, "fp16")
     assert (base.point.cache, own.point.cache) == ("dynamic", "static")
-    assert own.engine == case.engine
+    assert own.engine == dataclasses.replace(case.engine, draft_quant=None)
     assert (base.point.temperature, base.point.top_p) == (0.5, 0.9)
 
 
-def test_cases_come_in_blocks_of_one_engine_with_the_baseline_first() -> None:
+def test_cases_come_in_blocks_of_one_target_with_the_baseline_first_and_then_draft_by_draft() -> None:
     cases = study(
         speculative(strategy=["assisted", "prompt_lookup"], target_quant=["none", "4bit"], dtype=["bf16", "fp16"]),
         Sweep("baseline", {"dtype": ("bf16", "fp16")}),
     ).cases()
-    blocks: list[EngineKey] = []
+    blocks: list[tuple[str, str, str | None]] = []
     for number, case in enumerate(cases):
         if number == 0 or cases[number - 1].engine != case.engine:
-            blocks.append(case.engine)
-            assert case.point.strategy == "plain"
-    assert len(blocks) == len(set(blocks)) == 4
-    assert [key.target_quant for key in blocks] == ["none", "none", "4bit", "4bit"]
+            blocks.append((case.engine.target_quant, case.engine.dtype, case.engine.draft_quant))
+            assert case.point.strategy == ("plain" if case.engine.draft_quant is None else "assisted")
+    assert blocks == [
+        (quantization, dtype, draft)
+        for quantization in ("none", "4bit")
+        for dtype in ("bf16", "fp16")
+        for draft in (None, "none")
+    ]
 
 
 def test_what_cannot_run_is_set_apart_with_its_reason() -> None:

@@ -82,8 +82,13 @@ def test_models_by_name_replace_the_pair(read) -> None:
 
 
 def test_several_pairs_are_measured_one_after_the_other(read) -> None:
-    study = read(HEAD + SWEEP, pair="synthetic-tiny, synthetic-tiny-same")
-    assert [case.engine.pair for case in study.cases()] == ["synthetic-tiny", "synthetic-tiny-same"]
+    drafting = "[[sweep]]\nexperiment = 'speculative_decoding'\nstrategy = 'assisted'\n"
+    study = read(HEAD + SWEEP + drafting, pair="synthetic-tiny, synthetic-tiny-same")
+    assert [case.id.rpartition(",k=")[0] for case in study.cases()] == [
+        "",
+        "synthetic-tiny/t=none,d=none,bf16/assisted",
+        "synthetic-tiny-same/t=none,d=none,bf16/assisted",
+    ], "the plain case of their one target stands under the first"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ RESULT = CaseResult(
     facts={"load_seconds": 1.5, "revisions": {"target": "x"}},
 )
 
-FAILED = CaseResult(id="embedded/t=8bit,d=none,bf16/plain,greedy,dynamic", status="failed", reason="no memory")
+FAILED = CaseResult(id="embedded/t=8bit,bf16/plain,greedy,dynamic", status="failed", reason="no memory")
 
 
 def records(data: bytes) -> Iterator[bytes]:

@@ -174,7 +174,7 @@ def solved_cases(world: World) -> list[tuple[CaseResult, list[Completion]]]:
     """HumanEval of the target in every quantization, each solving the first problems of the list."""
     found = []
     for quant, solved in zip(QUANTIZATIONS, world.solved, strict=True):
-        name = f"small/t={quant},d=none,bf16/plain,greedy,dynamic/humaneval,base"
+        name = f"small/t={quant},bf16/plain,greedy,dynamic/humaneval,base"
         completions = [
             Completion(name, f"task/{i}", 0, "", 10, 0.5, "passed" if i < solved else "failed")
             for i in range(world.problems)

@@ -18,7 +18,7 @@ from reports.charts.time_split import splits
 from reports.metrics import derive
 from reports.run import Completion, RunWriter, Sample, read_run
 
-BASE = "p/t=none,d=none,bf16/plain,greedy,dynamic"
+BASE = "p/t=none,bf16/plain,greedy,dynamic"
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
 
 
@@ -128,7 +128,7 @@ def test_acceptance_by_position_counts_joint_and_conditional(planted):
 def of_length(cache, tokens, seconds, quant="none"):
     samples = [Sample(prompt, seconds, tokens, tokens, "h", ttft_seconds=0.1) for prompt in (0, 1)]
     return case(
-        f"p/t={quant},d=none,bf16/plain,greedy,{cache},n={tokens}",
+        f"p/t={quant},bf16/plain,greedy,{cache},n={tokens}",
         samples,
         engine={**ENGINE, "target_quant": quant},
         point={**PLAIN, "cache": cache},
@@ -219,7 +219,7 @@ def solved_run(tmp_path):
     writer = RunWriter(path)
     writer.run({"study": {"name": "planted"}})
     for quant, passes in (("none", (1, 1, 0, 0)), ("4bit", (1, 1, 1, 0))):
-        name = f"p/t={quant},d=none,bf16/plain,greedy,dynamic/humaneval,base"
+        name = f"p/t={quant},bf16/plain,greedy,dynamic/humaneval,base"
         for task, passed in enumerate(passes):
             one = Completion(name, f"HumanEval/{task}", 0, "x", 10, 1.0, "passed" if passed else "failed")
             writer.completion(one)
@@ -257,7 +257,7 @@ def test_humaneval_shows_shares_and_the_paired_difference(solved_run):
 
 
 def test_a_chart_without_data_is_a_sentence_with_the_command_that_measures_it(planted):
-    run = planted(case("p/t=none,d=none,bf16/plain,greedy,dynamic", [], status="failed", reason="no memory"))
+    run = planted(case("p/t=none,bf16/plain,greedy,dynamic", [], status="failed", reason="no memory"))
 
     found = figures(run)
 
@@ -283,13 +283,13 @@ def test_a_drawing_follows_the_page_in_size_and_colour_and_speaks(planted):
 
 def test_short_names_say_what_differs_and_stay_apart(planted):
     ids = (
-        "p/t=none,d=none,bf16/plain,greedy,dynamic",
+        "p/t=none,bf16/plain,greedy,dynamic",
         "p/t=4bit,d=none,bf16/assisted,k=3,p=0.4,greedy,dynamic",
-        "p/t=none,d=none,fp32,compile/plain,greedy,static",
-        "p/t=none,d=none,bf16/plain,greedy,none,n=6",
+        "p/t=none,fp32,compile/plain,greedy,static",
+        "p/t=none,bf16/plain,greedy,none,n=6",
         "one",
-        "p/t=none,d=none,bf16/prompt_lookup,k=3,greedy,dynamic",
-        "q/t=none,d=none,bf16/prompt_lookup,k=3,greedy,dynamic",
+        "p/t=none,bf16/prompt_lookup,k=3,greedy,dynamic",
+        "q/t=none,bf16/prompt_lookup,k=3,greedy,dynamic",
     )
 
     names = short_names([case(each, []) for each in ids])
@@ -303,5 +303,5 @@ def test_short_names_say_what_differs_and_stay_apart(planted):
         "prompt lookup k=3, p",
         "prompt lookup k=3, q",
     ]
-    alike = [case(f"p/t=none,d=none,bf16/plain,greedy,dynamic{end}", []) for end in ("", ",greedy")]
+    alike = [case(f"p/t=none,bf16/plain,greedy,dynamic{end}", []) for end in ("", ",greedy")]
     assert list(short_names(alike).values()) == [each.id for each in alike], "two alike keep their whole ids"

@@ -81,7 +81,7 @@ def test_every_combination_has_to_be_measured_for_support(tmp_path: Path) -> Non
 def test_a_contradiction_names_the_combination() -> None:
     finding = found("contradicted")["quantization_slows"]
     assert finding.deciding is not None
-    assert finding.deciding.label.startswith("t=4bit,d=none,bf16/plain,greedy,dynamic (")
+    assert finding.deciding.label.startswith("t=4bit,bf16/plain,greedy,dynamic (")
     assert finding.deciding.estimate == pytest.approx(1 / 0.8, rel=0.02)
     assert [one.label for one in finding.broken] == [finding.deciding.label]
 
@@ -123,7 +123,7 @@ def test_the_optimum_is_tested_against_both_ends() -> None:
 
 def test_the_exponent_by_scipys_regressions() -> None:
     run = planted("supported")
-    names = [f"small/t=none,d=none,bf16/plain,greedy,none,n={tokens}" for tokens in (16, 64, 256)]
+    names = [f"small/t=none,bf16/plain,greedy,none,n={tokens}" for tokens in (16, 64, 256)]
     lengths = np.log([64 + tokens / 2 for tokens in (16, 64, 256)])
     slopes = []
     for prompt in range(TRUE.prompts):
@@ -142,7 +142,7 @@ def test_the_exponent_by_scipys_regressions() -> None:
 
 def test_utilization_by_scipys_welch_test() -> None:
     run = planted("supported")
-    names = [f"small/t={quant},d=none,bf16/plain,greedy,dynamic" for quant in ("8bit", "none")]
+    names = [f"small/t={quant},bf16/plain,greedy,dynamic" for quant in ("8bit", "none")]
     means = [
         np.reshape(
             run.finished[name].telemetry["cpu"]["series"]["process_utilization_percent"]["values"], (10, 4)
@@ -311,7 +311,7 @@ def test_the_seeds_own_table_golden() -> None:
     assert all(one.interval is None for finding in findings.values() for one in finding.comparisons)
     slowed = findings["quantization_slows"]
     assert slowed.deciding is not None and len(slowed.broken) == 1
-    assert slowed.deciding.label == "t=4bit,d=none,bf16/plain,greedy,dynamic (21.0 against 15.5 tokens/s)"
+    assert slowed.deciding.label == "t=4bit,bf16/plain,greedy,dynamic (21.0 against 15.5 tokens/s)"
     assert slowed.deciding.estimate == pytest.approx((1 / 0.047538) / (1 / 0.064519), rel=0.001)
     assert findings["quantized_keeps_humaneval"].deciding is not None
     assert findings["quantized_keeps_humaneval"].deciding.estimate == pytest.approx(-4.4)

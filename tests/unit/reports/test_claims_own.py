@@ -84,7 +84,7 @@ def test_cases_are_compared_with_all_other_settings_alike(tmp_path: Path) -> Non
     ]
     finding = judged(tmp_path, [*plain_and_lookup(0.05), *other])
     assert [one.cases for one in finding.comparisons] == [
-        ("small/t=none,d=none,bf16/lookup", "small/t=none,d=none,bf16/plain")
+        ("small/t=none,d=none,bf16/lookup", "small/t=none,bf16/plain")
     ]
 
 

@@ -52,7 +52,7 @@ def test_runs_stand_side_by_side(true_run: str, false_run: str, capsys: pytest.C
     assert all(row[1].startswith("**supported**<br>") for row in rows[2:])
     assert all(row[2].startswith("**contradicted**<br>") for row in rows[2:])
     quantized = next(row for row in rows if "`quantization_slows`" in row[0])
-    assert quantized[3].startswith("**contradicted, by published figures**<br>t=4bit,d=none,bf16/plain")
+    assert quantized[3].startswith("**contradicted, by published figures**<br>t=4bit,bf16/plain")
     assert (
         "(21.0 against 15.5 tokens/s): 1.36, no interval: published figures<br>5 of 6 comparisons hold" in quantized[3]
     )

@@ -122,7 +122,7 @@ def test_the_published_table_is_marked_and_has_no_intervals(capsys: pytest.Captu
     assert main(["compare", str(PUBLISHED / "seed_study_l4.csv"), "--by", "target_quant", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     by_case = {(row["head_case"], row["metric"]): row for row in rows}
-    plain_4bit = by_case["llama3-8b-1b/t=4bit,d=none,bf16/plain,greedy,dynamic", "thr"]
+    plain_4bit = by_case["llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic", "thr"]
     assert float(plain_4bit["ratio"]) == pytest.approx(21.036 / 15.5, rel=1e-3)
     assert {row["low"] for row in rows} == {""}
     assert main(["compare", str(PUBLISHED / "seed_study_l4.csv"), "--by", "target_quant"]) == 0

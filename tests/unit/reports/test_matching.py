@@ -27,7 +27,7 @@ PUBLISHED = Path(__file__).parents[3] / "reports" / "published"
 SAMPLES = [plain(0, 1.0), plain(1, 1.0)]
 POINT = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
-PLAIN_ID = "p/t=none,d=none,bf16/plain,greedy,dynamic"
+PLAIN_ID = "p/t=none,bf16/plain,greedy,dynamic"
 
 
 def one(**changes: object) -> CaseResult:

@@ -19,7 +19,7 @@ from reports.reproduce import case_command, case_settings, run_command
 from reports.run import RunFileError
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "reports" / "published"
-BASE = "p/t=none,d=none,bf16/plain,greedy,dynamic"
+BASE = "p/t=none,bf16/plain,greedy,dynamic"
 FAST = "p/t=none,d=none,bf16/assisted,k=3,p=0,greedy,dynamic"
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
 HOSTILE = '</script><img src=x onerror="alert(1)">`{{ 7 * 7 }}`'
@@ -132,7 +132,7 @@ def test_an_unsteady_machine_is_told_on_top(planted):
 
 
 def test_rows_are_sorted_fastest_first_and_tell_why_a_case_has_no_figures(planted):
-    lost = case("p/t=none,d=none,bf16/prompt_lookup,k=3,greedy,dynamic", [], status="oom", reason="out of memory")
+    lost = case("p/t=none,bf16/prompt_lookup,k=3,greedy,dynamic", [], status="oom", reason="out of memory")
     run = planted(lost, base(), fast(0.5, 0.5))
 
     rows = case_rows(run)

@@ -53,9 +53,9 @@ def test_the_figures_are_those_of_the_table_in_the_units_of_the_metrics() -> Non
     }
     assert case.facts == {"published_speedup": 1.351}
     assert case.engine["draft_quant"] == "none" and case.workload["num_samples"] == 500
-    plain = read_any(SEED).finished["llama3-8b-1b/t=4bit,d=none,bf16/plain,greedy,dynamic"]
+    plain = read_any(SEED).finished["llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic"]
     assert plain.metrics["thr"] == 21.036 and plain.facts == {"perplexity": 6.242}
-    solved = read_any(SEED).finished["llama3-8b-1b/t=4bit,d=none,bf16/plain,greedy,dynamic/humaneval,base"]
+    solved = read_any(SEED).finished["llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic/humaneval,base"]
     assert solved.kind == "humaneval" and solved.metrics == {"pass_at_1": 0.292}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from reports.run import SCHEMA, CaseResult, Run, RunFileError, RunWriter, Sample, read_run, write_merged
 
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = Sample(
     0, 1.5, 3, 2, "ab", 0.5, 2, 4, 4, 2, 1, 1, 1, (2, 1), (1, 1), ((2, 2), (1, 0)), 0.1, 0.2, 1.2, (7, 8, 9)
 )
@@ -39,6 +40,28 @@ def test_a_case_comes_back_as_it_was_written(planted: Callable[..., Run]) -> Non
     assert run.complete
     assert run.warnings == ()
     assert run.header["schema"] == SCHEMA
+
+
+def test_cases_of_older_files_that_draft_without_a_draft_model_have_todays_ids(tmp_path: Path) -> None:
+    baseline = read_run(ROOT / "reports/baselines/smoke/cpu-amd-epyc-2c-avx512.jsonl")
+    assert list(baseline.finished) == [
+        "embedded/t=none,bf16/plain,greedy,dynamic",
+        "embedded/t=none,d=none,bf16/assisted,k=3,p=0.4,greedy,dynamic",
+        "embedded/t=none,bf16/prompt_lookup,k=3,greedy,dynamic",
+        "embedded/t=none,fp32/plain,greedy,dynamic",
+        "embedded/t=none,d=none,fp32/assisted,k=3,p=0.4,greedy,dynamic",
+    ]
+    published = read_run(ROOT / "reports/published/embedded.jsonl")
+    for case in (*baseline.cases, *published.cases):
+        assert case.engine["draft_quant"] == (
+            None if ",d=" not in case.id else case.id.partition(",d=")[2].split(",")[0]
+        )
+        assert (",d=" in case.id) == (case.point["strategy"] == "assisted")
+    solved = {completion.case for completion in published.completions}
+    assert solved and solved <= set(published.finished)
+    again = tmp_path / "run.jsonl"
+    write_merged([published], again)
+    assert read_run(again).cases == published.cases
 
 
 def test_every_field_of_a_sample_is_exercised_above() -> None:
