@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fixtures import gating, items, options
+from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.measuring import CaseFailed, CaseSkipped, EnoughMeasured
 from fixtures.models.frames import without_frames
 from fixtures.session import BenchSession
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey[BenchSession]()
 BEGUN = pytest.StashKey[bool]()
+ESTIMATE = pytest.StashKey[dict[str, str]]()
+ESTIMATED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if not options.measures(config):
             return
         items.refuse_what_spoils_timing(config)
+        if check_estimate(given, collect_only=config.option.collectonly):
+            config.stash[ESTIMATE] = given
         if options.asks_for_humaneval(config):
             given["humaneval"] = "true"
         check_tracking(given)
@@ -92,6 +97,15 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    given = session.config.stash.get(ESTIMATE, None)
+    bench = session.config.stash.get(SESSION, None)
+    if given is None or bench is None:
+        return
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
+    session.config.stash[ESTIMATED] = estimate_lines(bench.study, planned, given)
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +190,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in config.stash.get(ESTIMATED, ()):
+        terminalreporter.write_line(line)
     if config.stash.get(BEGUN, False):
         bench = config.stash[SESSION]
         print_run(read_run(bench.path), terminalreporter)

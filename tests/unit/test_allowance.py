@@ -18,6 +18,8 @@ from fixtures.models.pairs import find_pair
 from fixtures.session import INTERRUPTED, BenchSession
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
 from fixtures.study_file import load_study
+from fixtures.turns import TurnTaker
+from reports.comparison import speedup
 from reports.faults import unmeasured
 from reports.run import CaseResult, RunWriter, Sample, read_run
 
@@ -64,8 +66,8 @@ def session(path: Path, *, resume: bool = False, **settings: Any) -> BenchSessio
     return made
 
 
-def measure(bench: BenchSession, load: Load, rounds: Rounds) -> CaseResult:
-    (case,) = bench.cases
+def measure(bench: BenchSession, load: Load, rounds: Rounds, number: int = 0) -> CaseResult:
+    case = bench.cases[number]
     engine = load()
     engine.key = case.engine
     return bench.measure(case, engine, rounds)
@@ -149,3 +151,39 @@ def test_only_what_still_stands_is_taken_over(
     assert len(measure(second, tiny_engine, rounds).samples) == 5
     assert rounds.prompts == again
     second.abandon()
+
+
+class Alone(TurnTaker):
+    """Nobody else has turns."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody")
+
+    def wait(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(("turns", "prompts"), [(None, 3), (Alone(), 5)], ids=["alone", "by turns"])
+def test_a_time_budget_leaves_prompts_out_and_says_so(
+    tmp_path: Path, tiny_engine: Load, turns: TurnTaker | None, prompts: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    drafting = Sweep(
+        "speculative_decoding", {"dtype": ("fp32",), "strategy": ("prompt_lookup",), "assist_toks": (2, 3)}
+    )
+    budgeted = dataclasses.replace(study(time_budget=0.01), sweeps=(*study().sweeps, drafting))
+    bench = BenchSession(budgeted, tmp_path / "run.jsonl", resume=False, argv=[], turns=turns)
+    bench.begin(bench.cases)
+    results = [measure(bench, tiny_engine, Rounds(), number) for number in range(3)]
+    bench.end()
+    assert [len(result.samples) for result in results] == [prompts] * 3
+    run = read_run(bench.path)
+    assert all(case.workload["num_samples"] == 5 for case in run.cases), "as planned: the same cases as elsewhere"
+    if turns is not None:
+        assert all(not case.notes for case in run.cases), "those who take turns decode the same prompts"
+        return
+    assert run.cases[0].notes == ("3 of 5 prompts: the rest of the time budget is for other cases",)
+    for case in run.cases[1:]:
+        assert case.notes == ("3 of 5 prompts: time budget of 0.01 s",)
+        assert unmeasured(case, run) is None
+        assert speedup(case, run) is not None, "over the three that both have"
+    assert capfd.readouterr().out.count("leaves 3 of 5 prompts a case") == 1, "told once"
