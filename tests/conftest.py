@@ -6,6 +6,7 @@ Imports no torch: most tests need none.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +105,28 @@ def tiny_engine() -> Callable[..., Engine]:
         return loaded[key]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build the stub, leaving out the named groups of symbols; returns its folder."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the stub driver is built with gcc, which is not installed")
+    built: dict[tuple[str, ...], Path] = {}
+
+    def build(*without: str) -> Path:
+        if without not in built:
+            folder = tmp_path_factory.mktemp("driver")
+            source = ROOT / "tests/unit/telemetry/nvml_stub.c"
+            omitted = [f"-DWITHOUT_{group}" for group in without]
+            library = str(folder / "libnvidia-ml.so.1")
+            subprocess.run(
+                ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", *omitted, "-o", library, str(source)], check=True
+            )
+            built[without] = folder
+        return built[without]
+
+    return build
 
 
 @pytest.fixture(scope="module")

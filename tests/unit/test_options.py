@@ -207,7 +207,7 @@ def test_help_shows_every_option_in_one_group_with_defaults() -> None:
     group = done.stdout.partition("decodebench (pytest perf_tests)")[2].partition("\n\n")[0]
     for option in OPTIONS:
         assert f"--{option.name}" in group
-    assert "(default: bf16)" in " ".join(group.split())
+    assert "(default: auto, what the device computes natively)" in " ".join(group.split())
     assert "(default: 500)" in " ".join(group.split())
 
 

@@ -43,7 +43,8 @@ def test_defaults_are_the_seeds(read) -> None:
     assert (study.workload.num_samples, study.workload.max_prompt, study.workload.gen_toks) == (500, 128, 128)
     assert study.workload.prompts == "wikitext"
     case = study.cases()[-1]
-    assert case.engine.id == "llama3-8b-1b/t=none,d=none,bf16"
+    assert study.native_dtype is not None
+    assert case.engine.id == f"llama3-8b-1b/t=none,d=none,{study.native_dtype.dtype}", "dtype auto"
     assert case.point.assist_toks == 5
 
 
@@ -118,7 +119,7 @@ def test_several_pairs_are_measured_one_after_the_other(read) -> None:
         (HEAD + SWEEP + "assist_toks = 1.5\n", r"assist_toks is 1.5; expected a whole number"),
         (HEAD + SWEEP + "confidence_threshold = 1.5\n", r"confidence_threshold 1.5: must be from 0"),
         (HEAD + SWEEP + "confidence_threshold = nan\n", r"confidence_threshold nan: must be a finite number"),
-        (HEAD + SWEEP + "dtype = 'int4'\n", r"dtype 'int4': choose from bf16, fp16, fp32"),
+        (HEAD + SWEEP + "dtype = 'int4'\n", r"dtype 'int4': choose from auto, bf16, fp16, fp32"),
         (HEAD + SWEEP + "compile = 'yes'\n", r"compile is 'yes'; expected true or false"),
         ("warmup = -1\n" + HEAD + SWEEP, r"warmup -1: must be at least 0 .*--warmup"),
         ("drift_limit = 0\n" + HEAD + SWEEP, r"drift_limit 0.0: must be above 0"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,28 +51,6 @@ class Sampled:
     def times(self, what: str) -> int:
         """How often the stub noted `init`, `shutdown` or `power`."""
         return sum(noted == what for noted, _ in self.notes)
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Build the stub, leaving out the named groups of symbols; returns its folder."""
-    if shutil.which("gcc") is None:
-        pytest.skip("the stub driver is built with gcc, which is not installed")
-    built: dict[tuple[str, ...], Path] = {}
-
-    def build(*without: str) -> Path:
-        if without not in built:
-            folder = tmp_path_factory.mktemp("driver")
-            source = Path(__file__).with_name("nvml_stub.c")
-            omitted = [f"-DWITHOUT_{group}" for group in without]
-            library = str(folder / "libnvidia-ml.so.1")
-            subprocess.run(
-                ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", *omitted, "-o", library, str(source)], check=True
-            )
-            built[without] = folder
-        return built[without]
-
-    return build
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@
  *   STUB_LOST_US      every device call fails with 15 (GPU is lost) after this time
  *   STUB_ENERGY       energy counter at initialization, millijoules; STUB_BITS where it wraps; STUB_DROP_US resets it
  *   STUB_THROTTLE     bit mask of clock event reasons; STUB_MIG 1 for MIG mode; STUB_HANG_US a power reading that blocks
+ *   STUB_CARDS        how many cards there are; STUB_POWER_LIMIT milliwatts enforced on the first (default 300000, as built)
+ *   STUB_PROCESSES    1: this process alone uses the cards; STUB_ECC 0: their memory corrects no errors
  *   STUB_LOG          file to which initialization, shutdown and the thread of each power reading are written
  * -DWITHOUT_<group> leaves that group's symbols out. Device 0 is the GPU of UUID ...bbbb, device 1 that of ...aaaa;
  * their figures differ by a factor of two.
@@ -81,6 +83,47 @@ int nvmlDeviceGetMigMode(device_t *d, unsigned *current, unsigned *pending) {
     return 0;
 }
 
+int nvmlSystemGetDriverVersion(char *text, unsigned length) {
+    CHECK();
+    snprintf(text, length, "535.104.05");
+    return 0;
+}
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { CHECK(); *version = 12020; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { CHECK(); *count = (unsigned)number("STUB_CARDS", 2); return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t **device) {
+    CHECK();
+    if (index > 1) return 2;
+    *device = &devices[index];
+    return 0;
+}
+int nvmlDeviceGetName(device_t *d, char *text, unsigned length) {
+    (void)d; CHECK();
+    snprintf(text, length, "Stub card");
+    return 0;
+}
+
+#ifndef WITHOUT_LIMITS
+int nvmlDeviceGetEnforcedPowerLimit(device_t *d, unsigned *milliwatts) {
+    CHECK();
+    *milliwatts = (unsigned)number("STUB_POWER_LIMIT", 300000) * FACTOR(d);
+    return 0;
+}
+int nvmlDeviceGetPowerManagementDefaultLimit(device_t *d, unsigned *milliwatts) {
+    CHECK();
+    *milliwatts = 300000 * FACTOR(d);
+    return 0;
+}
+int nvmlDeviceGetMaxClockInfo(device_t *d, unsigned kind, unsigned *mhz) {
+    CHECK();
+    *mhz = (kind == 1 ? 1000u : kind == 2 ? 2000u : 0u) * FACTOR(d);
+    return 0;
+}
+int nvmlDeviceGetEccMode(device_t *d, unsigned *current, unsigned *pending) {
+    (void)d; CHECK();
+    *current = *pending = (unsigned)number("STUB_ECC", 1);
+    return 0;
+}
+#endif
 #ifndef WITHOUT_SAMPLES
 static int curve(uint64_t n) { /* the n-th percentage of the script */
     int values[64], count = 0;
@@ -127,9 +170,9 @@ int nvmlDeviceGetMemoryInfo(device_t *d, unsigned long long *memory) {
 int nvmlDeviceGetComputeRunningProcesses_v3(device_t *d, unsigned *count, process_t *out) {
     CHECK();
     if (*count < 2 || !out) { *count = 2; return 7; }
-    out[0] = (process_t){1u, 5ull << 30, 0, 0};
-    out[1] = (process_t){(unsigned)getpid(), FACTOR(d) * (3ull << 30), 0, 0};
-    *count = 2;
+    out[0] = (process_t){(unsigned)getpid(), FACTOR(d) * (3ull << 30), 0, 0};
+    out[1] = (process_t){1u, 5ull << 30, 0, 0};
+    *count = (unsigned)number("STUB_PROCESSES", 2);
     return 0;
 }
 #endif
