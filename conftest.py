@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fixtures import gating, items, options
+from fixtures import disturbances, gating, items, options
 from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.measuring import CaseFailed, CaseSkipped, EnoughMeasured
 from fixtures.models.frames import without_frames
@@ -19,6 +19,7 @@ from fixtures.session import BenchSession
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
 from fixtures.turns import turns_asked_for
+from reports.plain_text import one_line, tolerate_any_text
 from reports.run import CaseResult, read_run
 from reports.tables import print_run
 
@@ -29,6 +30,8 @@ SESSION = pytest.StashKey[BenchSession]()
 BEGUN = pytest.StashKey[bool]()
 ESTIMATE = pytest.StashKey[dict[str, str]]()
 ESTIMATED = pytest.StashKey[list[str]]()
+LONGEST_REFUSAL = 1000  # characters: some list what may be chosen
+OVER = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,12 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    tolerate_any_text()
     given = options.given_options(config)
     try:
         options.refuse_swallowed(given)
         if not options.measures(config):
             return
-        items.refuse_what_spoils_timing(config)
+        disturbances.refuse_what_spoils_timing(config)
         if check_estimate(given, collect_only=config.option.collectonly):
             config.stash[ESTIMATE] = given
         if options.asks_for_humaneval(config):
@@ -62,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(one_line(error, LONGEST_REFUSAL)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -79,7 +83,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.Item]) -> None:
-    left_out = items.order(session, collected)
+    try:
+        left_out = items.order(session, collected)
+    except StudyError as error:
+        raise pytest.UsageError(str(error)) from None
     if left_out:
         config.hook.pytest_deselected(items=left_out)
 
@@ -92,7 +99,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     try:
         bench.begin(planned)
     except (ValueError, CaseFailed) as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(one_line(error, LONGEST_REFUSAL)) from None
     session.config.stash[BEGUN] = True
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
@@ -109,13 +116,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine | Exception]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine | BaseException]:
     """The loaded pair of this block of cases; what went wrong instead, if it could not be loaded."""
     key: EngineKey = request.param
     bench = request.config.stash[SESSION]
     try:
-        loaded: Engine | Exception = bench.load(key)
-    except Exception as error:
+        loaded: Engine | BaseException = bench.load(key)
+    except (Exception, pytest.fail.Exception) as error:  # the latter, no Exception, is how plugins end what takes long
         loaded = without_frames(error)
     yield loaded
     del loaded  # its models stay where the next block shares them, and nowhere else
@@ -124,7 +131,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine | Exception]:
 @pytest.fixture
 def point(request: pytest.FixtureRequest) -> Any:
     """How the engine decodes in this case."""
-    return request.param
+    return request.param.case.point
 
 
 @pytest.fixture
@@ -142,7 +149,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
             raise
 
     def run(*, again: bool = False) -> CaseResult:
-        if isinstance(engine, Exception):
+        if isinstance(engine, BaseException):
             pytest.fail(bench.failed_to_load(case, engine, again=again), pytrace=False)
         try:
             note = gating.confirming_note(request.node)
@@ -151,6 +158,9 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
             pytest.skip(str(skipped))
         except CaseFailed as failed:
             pytest.fail(str(failed), pytrace=False)
+        except pytest.fail.Exception as ended:  # by a plugin: where in the libraries it struck helps nobody
+            ended.pytrace = False
+            raise
         benchmark.extra_info.update(case=case.id, again=again, **result.metrics)
         return result
 
@@ -165,21 +175,25 @@ def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResul
     assert case is not None
 
     def run() -> CaseResult:
-        if isinstance(engine, Exception):
+        if isinstance(engine, BaseException):
             pytest.fail(bench.failed_to_load(case, engine), pytrace=False)
         try:
             return bench.solve(case, engine)
         except CaseFailed as failed:
             pytest.fail(str(failed), pytrace=False)
+        except pytest.fail.Exception as ended:
+            ended.pytrace = False
+            raise
 
     return run
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """The progress line says how a case went; pytest's dots would only cut through it."""
-    if config.stash.get(BEGUN, False) and report.when == "call" and config.get_verbosity() <= 0:
+    drawing = config.stash.get(BEGUN, False) and not config.stash.get(OVER, False)
+    if drawing and report.when == "call" and config.get_verbosity() <= 0:
         return report.outcome, "", ""
-    return None
+    return None  # pytest's own words again for the summary, which people and CI look through for FAILED
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -187,6 +201,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         bench = session.config.stash[SESSION]
         ran_through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
         (bench.end if ran_through else bench.abandon)()
+        session.config.stash[OVER] = True
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -8,9 +8,11 @@ import os
 import sys
 from contextlib import suppress
 
+from reports.plain_text import one_line, tolerate_any_text
 from reports.run import RunFileError
 
 UNUSABLE = 2
+LONGEST_REFUSAL = 1000  # characters: some list what differs
 COMMANDS = (
     "show",
     "merge",
@@ -30,13 +32,14 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code, also where nobody reads the answer to its end."""
+    tolerate_any_text()
     options = _parser().parse_args(arguments)
     options.exit_code = 0  # a command with a verdict sets it before it prints
     try:
         options.exit_code = int(options.run(options))
         sys.stdout.flush()
     except RunFileError as error:
-        print(f"reports: {error}", file=sys.stderr)
+        print(f"reports: {one_line(error, LONGEST_REFUSAL)}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
         _close_output()

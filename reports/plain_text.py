@@ -34,6 +34,15 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return f"{at_word if 2 * len(at_word) > len(kept) else kept} ..."
 
 
+def with_its_letters(name: str) -> str:
+    """A name from the command line, with the letters that Python could not read there in an ASCII locale."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if _spoilt(name) else name
+
+
+def _spoilt(name: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in name)
+
+
 def tolerate_any_text(*files: object) -> None:
     """Let standard output and error, or the given text files, write what their encoding lacks as an escape.
 

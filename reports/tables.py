@@ -54,6 +54,8 @@ def rows(run: Run) -> list[Row]:
 def notes(run: Run) -> list[str]:
     """What a reader of the table must know: drift, instability, an incomplete run, dropped lines."""
     found = []
+    if traced := run.header.get("environment", {}).get("traced_by"):
+        found.append(f"UNSTABLE: measured under a tracer ({traced}), which takes time of its own: do not trust times")
     for drift in drifts(run):
         change = f"{100 * (drift.ratio - 1):+.1f}%"
         if drift.unstable:
