@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import T5Config
 
 from fixtures.models import hub, synthetic
 
@@ -150,3 +153,48 @@ def test_memory_that_runs_out_while_weights_are_quantized_is_told_as_that(
     assert status == "oom", caught.value
     assert reason.startswith("asked 2.00 GiB, free 1.19 GiB: ")
     assert "REPORT" not in "".join(capsys.readouterr())
+
+
+def test_a_model_of_another_kind_is_refused_in_one_short_line(tmp_path: Path) -> None:
+    T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(hub.ModelUnavailable) as refusal:
+        load_model(str(tmp_path))
+    assert str(refusal.value) == (
+        f"{tmp_path} holds a T5Config, which is no causal language model of transformers: give a model that continues "
+        "its text (AutoModelForCausalLM)"
+    )
+
+
+@pytest.mark.parametrize("config", ["{}", '{"model_type": "of the future"}', "{", "[]"])
+def test_a_configuration_that_tells_no_model_is_refused_in_one_short_line(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(hub.ModelUnavailable) as refusal:
+        load_model(str(tmp_path))
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 2 * len(str(tmp_path)) + 350
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Root may read everything: as another user, for a while."""
+    user = os.getresuid()
+    if os.getuid() == 0:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(*user)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_may_not_be_read_is_no_damaged_checkpoint(name: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        shape = synthetic.SHAPES["tiny-draft"]
+        synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), folder)
+        (folder / name).chmod(0)
+        with _as_nobody(), pytest.raises(hub.ModelUnavailable) as refusal:
+            load_model(place)
+        assert f"({name}: permission denied): make the folder readable" in str(refusal.value)
+        assert "damaged" not in str(refusal.value)
