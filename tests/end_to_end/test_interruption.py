@@ -49,7 +49,8 @@ def test_a_run_is_interrupted_then_killed_and_then_finished(
     assert interrupted.returncode in (1, 2), output
     first = read_run(results)
     assert not first.complete
-    assert 1 <= len(first.cases) < 5
+    assert 1 <= len(first.cases) <= 5
+    assert [case.reason for case in first.cases if case.status != "ok"] in ([], ["interrupted (KeyboardInterrupt)"])
     if interrupted.returncode == 2:  # on Python 3.11 pytest can stumble over a traceback without a line number
         assert first.cases[0].id in output, "the table of what was measured is shown"
         assert "continue it with --resume" in output
@@ -69,11 +70,12 @@ def test_a_run_is_interrupted_then_killed_and_then_finished(
     assert last.complete
     assert last.warnings == ()
     assert last.cases[: len(second.cases)] == second.cases, "what was measured is not measured again"
-    counts = Counter((case.id, case.again) for case in last.cases)
+    measured = [case for case in last.cases if case.status == "ok"]
+    counts = Counter((case.id, case.again) for case in measured)
     assert len(counts) == 5
     assert set(counts.values()) == {1}
-    assert all(len(case.samples) == 25 for case in last.cases)
-    drafting = [case for case in last.cases if case.point["strategy"] != "plain"]
+    assert all(len(case.samples) == 25 for case in measured)
+    drafting = [case for case in measured if case.point["strategy"] != "plain"]
     assert [case.facts["losslessness"]["verdict"] for case in drafting] == ["equal"] * 3, "the baseline is remembered"
 
     other = run_bench("--study", tiny_study, "--num-samples", 3, "--resume", results)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from fixtures.examination import Examiner
 from fixtures.measuring import CaseFailed, CaseSkipped
 from fixtures.models.engine import Engine
 from fixtures.models.pairs import find_pair
+from fixtures.progress import ProgressLine
 from fixtures.session import BenchSession
 from fixtures.study import Study, Sweep, Workload
 from reports.run import read_run
@@ -78,12 +81,12 @@ def test_what_ends_a_case_from_outside_is_recorded_and_goes_on(
     assert [sample.prompt for sample in case.samples] == [0, 1], "what was over before it"
 
 
-def test_a_run_that_lacks_a_planned_case_has_no_end_line(
-    capfd: pytest.CaptureFixture[str], bench: BenchSession
-) -> None:
+def test_a_run_that_lacks_a_planned_case_has_no_end_line(bench: BenchSession) -> None:
+    shown = io.StringIO()
+    bench._progress = ProgressLine(1, 1, Console(file=shown, width=200))
     bench.end()
     assert not read_run(bench.path).complete
-    assert f"planned, but without a result: 1, the first {bench.cases[0].id}" in capfd.readouterr().out
+    assert f"planned, but without a result: 1, the first {bench.cases[0].id}" in shown.getvalue()
 
 
 def test_a_run_with_every_planned_case_has_its_end_line(bench: BenchSession, tiny_engine: Load) -> None:
