@@ -12,10 +12,13 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from scipy.stats import chisquare
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from fixtures.models import synthetic
-from fixtures.models.synthetic import SHAPES, ExpectedCounts, SyntheticPair
+from fixtures.models.quantization import quantize_in_place, weight_bytes
+from fixtures.models.synthetic import SHAPES, ExpectedCounts, Shape, SyntheticPair
 
 VOCAB = SHAPES["tiny"].vocab
 NEW_TOKENS = 40
@@ -45,11 +48,13 @@ def test_a_shape_has_the_published_number_of_parameters(name: str, published: in
     assert synthetic.parameter_count(SHAPES[name]) == published
 
 
-def test_untying_the_head_adds_exactly_one_embedding_table() -> None:
-    shape = replace(SHAPES["tiny"], tied=True)
-    built = synthetic.build(shape, synthetic.cycle(VOCAB, seed=0))
-    extra = built.num_parameters() - synthetic.parameter_count(shape)
-    assert extra == shape.vocab * shape.hidden
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_has_the_parameters_of_its_shape_and_one_table_where_that_has_one(tied: bool) -> None:
+    shape = replace(SHAPES["tiny"], tied=tied)
+    built: Any = synthetic.build(shape, synthetic.cycle(VOCAB, seed=0))
+    assert built.num_parameters() == synthetic.parameter_count(shape)
+    assert (built.lm_head.weight is built.model.embed_tokens.weight) == tied
+    assert built.config.tie_word_embeddings == tied
 
 
 def test_the_cycle_visits_every_token_but_the_end_token_once() -> None:
@@ -58,13 +63,30 @@ def test_the_cycle_visits_every_token_but_the_end_token_once() -> None:
     assert sorted(visited) == list(range(VOCAB - 1))
 
 
-@pytest.mark.parametrize(("agreement", "agreeing"), [(1.0, 511), (0.8, 409), (0.5, 255), (0.998, 509), (0.0, 0)])
+@pytest.mark.parametrize(
+    ("agreement", "agreeing"), [(1.0, 511), (0.8, 409), (0.5, 255), (0.998, 508), (0.996, 508), (0.0, 0)]
+)
 def test_a_draft_agrees_on_exactly_the_planted_tokens(agreement: float, agreeing: int) -> None:
     target = synthetic.cycle(VOCAB, seed=0)
     draft = synthetic.disagreeing(target, agreement, seed=1)
     assert int((draft == target)[:-1].sum()) == agreeing
-    assert sorted(draft.tolist()) == list(range(VOCAB))
+    assert sorted(synthetic.continuation(draft, 0, VOCAB - 1)) == list(range(VOCAB - 1)), "one cycle, as the target's"
     assert draft[-1] == target[-1] == VOCAB - 1
+
+
+def test_a_map_of_several_cycles_has_no_tied_model_and_no_draft_of_known_agreement() -> None:
+    several = synthetic.cycle(VOCAB, seed=0)
+    several[[3, 141]] = several[[141, 3]]
+    synthetic.build(SHAPES["tiny"], several)
+    with pytest.raises(ValueError, match="one cycle through the first 511 tokens"):
+        synthetic.build(SHAPES["tiny-draft-tied"], several)
+    with pytest.raises(ValueError, match="one cycle through the first 511 tokens"):
+        synthetic.disagreeing(several, 0.5, seed=1)
+
+
+def test_two_tokens_cannot_disagree() -> None:
+    with pytest.raises(ValueError, match="a cycle of 2 tokens has no other"):
+        synthetic.disagreeing(torch.tensor([1, 0, 2]), 0.0, seed=1)
 
 
 @pytest.mark.parametrize("agreement", [-0.1, 1.1, float("nan")])
@@ -102,7 +124,7 @@ def _margin(logits: torch.Tensor, right: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["tiny", "tiny-draft"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-draft", "tiny-draft-tied"])
 def test_every_token_is_followed_by_its_successor_with_room_to_spare(name: str, dtype: torch.dtype) -> None:
     follows = synthetic.cycle(VOCAB, seed=0)
     model = synthetic.build(SHAPES[name], follows, dtype=dtype)
@@ -110,13 +132,88 @@ def test_every_token_is_followed_by_its_successor_with_room_to_spare(name: str, 
     assert _margin(_next_token_logits(model, torch.arange(VOCAB)), follows) > 4.0
 
 
-def test_the_margin_is_wide_in_bf16_at_true_width() -> None:
-    """Llama-3.2-1B's width, two of its layers narrowed in their middle, 2,048 tokens of its vocabulary."""
-    shape = replace(SHAPES["llama-3.2-1b"], vocab=2048, layers=2, intermediate=1024)
-    follows = synthetic.cycle(shape.vocab, seed=0)
-    model = synthetic.build(shape, follows, dtype=torch.bfloat16)
-    tokens = torch.arange(0, shape.vocab, 16)
-    assert _margin(_next_token_logits(model, tokens), follows[tokens]) > 20.0
+@pytest.mark.parametrize("quantization", ["none", "8bit", "4bit"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_margin_is_wide_in_bf16_at_true_width(tied: bool, quantization: str) -> None:
+    """Llama-3.2-1B's width, one of its layers narrowed in its middle, 1,024 tokens of its vocabulary."""
+    shape = replace(SHAPES["llama-3.2-1b"], vocab=1024, layers=1, intermediate=2048, tied=tied)
+    follows = synthetic.disagreeing(synthetic.cycle(shape.vocab, seed=0), 0.7, seed=1)
+    model = synthetic.build(shape, follows, dtype=torch.bfloat16, finish=_quantizing(quantization))
+    tokens = torch.arange(0, shape.vocab, 64)
+    assert _margin(_next_token_logits(model, tokens), follows[tokens]) > 15.0
+
+
+def _quantizing(quantization: str) -> Any:
+    return lambda block: quantize_in_place(block, quantization)
+
+
+class _Allocations(TorchDispatchMode):
+    """Bytes alive of what was made since `begin`, and their peak; the memory is not there on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._before: dict[int, tuple[StorageWeakRef, int]] = {}  # held, so that no address is used again
+        self.peak = 0
+
+    def begin(self) -> None:
+        self._before, self._alive, self.peak = self._alive, {}, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._before:
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        if sum(size for _, size in self._alive.values()) > self.peak:
+            self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
+            self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
+        return result
+
+
+def _peak_bytes(shape: Shape, quantization: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Most bytes alive while a bf16 model of this shape is built, and those that it stores; nothing is allocated."""
+    allocations, make_skeleton = _Allocations(), synthetic._skeleton
+
+    def skeleton(*arguments: Any) -> Any:
+        model = make_skeleton(*arguments)
+        allocations.begin()  # a skeleton is on the meta device always, and costs nothing
+        return model
+
+    monkeypatch.setattr(synthetic, "_skeleton", skeleton)
+    with allocations:
+        model = synthetic.build(
+            shape,
+            synthetic.cycle(shape.vocab, seed=0),
+            dtype=torch.bfloat16,
+            device="meta",
+            finish=_quantizing(quantization),
+        )
+    monkeypatch.undo()
+    return allocations.peak, weight_bytes(model)
+
+
+GIB = 2**30
+
+
+def test_a_true_size_model_is_never_in_memory_unquantized_and_the_pair_fits_an_l4(monkeypatch: Any) -> None:
+    """Beyond a model as stored at most one block in 16 bits, and what quantizing its largest layer takes. An L4 has
+    22.03 GiB, of which the context, caches and activations take more than one."""
+    shape = SHAPES["llama-3.1-8b"]
+    attention = 2 * shape.hidden * (shape.hidden + shape.kv_heads * shape.head_dim)
+    block, largest = 2 * (attention + 3 * shape.hidden * shape.intermediate), 2 * shape.hidden * shape.intermediate
+    drafting, draft = _peak_bytes(SHAPES["llama-3.2-3b"], "none", monkeypatch)
+    rotary = 4 * SHAPES["llama-3.2-3b"].head_dim
+    assert draft == 2 * PUBLISHED["llama-3.2-3b"] + rotary, "one table"
+    assert drafting < draft + 0.1 * GIB
+    for quantization, low, high in (("8bit", 8.4, 8.5), ("4bit", 5.3, 5.4)):
+        peak, stored = _peak_bytes(shape, quantization, monkeypatch)
+        assert low * GIB < stored < high * GIB
+        assert stored < peak <= stored + block + 3 * largest
+        assert max(peak, stored + drafting) < 15 * GIB
+    assert (2 * PUBLISHED["llama-3.1-8b"] + draft) / GIB == pytest.approx(20.94, abs=0.01), (
+        "in 16 bits both, as the real"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,9 +339,14 @@ def _observe_assisted(
     return tokens, observed.counts(assist_toks)
 
 
-@pytest.fixture(scope="module", params=[1.0, 0.8, 0.5, 0.0], ids="agreement={}".format)
+@pytest.fixture(
+    scope="module",
+    params=[("tiny-draft", 1.0), ("tiny-draft", 0.8), ("tiny-draft-tied", 0.5), ("tiny-draft-tied", 0.0)],
+    ids="{0[0]}, agreement={0[1]}".format,
+)
 def pair(request: pytest.FixtureRequest) -> SyntheticPair:
-    return synthetic.build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], request.param)
+    draft, agreement = request.param
+    return synthetic.build_pair(SHAPES["tiny"], SHAPES[draft], agreement)
 
 
 @pytest.mark.parametrize("assist_toks", [1, 3, 5])
