@@ -175,5 +175,6 @@ def test_an_unknown_quantization_has_no_configuration() -> None:
 
 def test_a_checkpoint_folder_is_what_the_revision_says(saved_pair: Pair) -> None:
     engine = load_engine(EngineKey(saved_pair.name), saved_pair, torch.device("cpu"))
-    assert engine.revisions == {"target": "local folder", "draft": "local folder"}
+    assert set(engine.revisions) == {"target", "draft"}
+    assert all(revision.startswith("folder ") for revision in engine.revisions.values())
     assert Path(saved_pair.target).is_dir()
