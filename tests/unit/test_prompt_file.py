@@ -81,9 +81,9 @@ def test_a_file_of_another_kind_is_refused_whatever_it_holds(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("a.jsonl", ROWS.encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("a.jsonl", ROWS.encode("utf-16"), "is UTF-16, not UTF-8; save it as UTF-8"),
         ("a.txt", "one two".encode("utf-16-le"), "is UTF-16 without a byte order mark"),
-        ("a.txt", "\ufeffone".encode("utf-32-le"), "is UTF-32; save it as UTF-8"),
+        ("a.txt", "\ufeffone".encode("utf-32-le"), "is UTF-32, not UTF-8; save it as UTF-8 (`iconv -f UTF-32"),
         ("a.txt", b"one\r\ntwo\n\xff", "line 3 is not UTF-8 (byte 9); convert it"),
         ("a.txt", b"half \xed\xa0\xbd", "line 1 is not UTF-8 (byte 5)"),
         ("a.jsonl", gzip.compress(b"{}"), "is packed by gzip; unpack it, or let its name end in .gz"),

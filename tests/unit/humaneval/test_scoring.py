@@ -18,8 +18,10 @@ from fixtures.humaneval import sandbox
 from fixtures.humaneval.__main__ import main
 from fixtures.humaneval.sandbox import Isolation, Verdict, isolation
 from fixtures.humaneval.scoring import (
+    Fenced,
     Sample,
     Scored,
+    fenced,
     read_problems,
     read_samples,
     result_text,
@@ -227,3 +229,106 @@ def test_an_interrupted_scoring_leaves_no_results_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path / "samples_results.jsonl", interrupted())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf\r\n{row}\r\n\r\n{row}",
+        b"\xef\xbb\xbf{row}\n\xef\xbb\xbf{row}\n",
+        b"{row}\r{row}\r",
+        b"\n \n{row}\n\x0c\n{row}",
+    ],
+)
+def test_marks_blank_lines_and_line_ends_do_not_count(tmp_path: Path, content: bytes) -> None:
+    row = json.dumps({"task_id": "HumanEval/0", "completion": "    # caf\xe9\u2028\x85\r\n"}, ensure_ascii=False)
+    path = tmp_path / "samples.JSONL"
+    path.write_bytes(content.replace(b"{row}", row.replace("\\u2028", "\u2028").encode()))
+    samples = read_samples(path, read_problems())
+    assert [sample.completion for sample in samples] == ["    # caf\xe9\u2028\x85\r\n"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("utf16.jsonl", "[]".encode("utf-16"), "cannot be read (it is UTF-16, not UTF-8; save it as UTF-8"),
+        ("utf16.jsonl", '{"a": 1}'.encode("utf-16-be"), "cannot be read (it is UTF-16 without a byte order mark"),
+        ("packed.jsonl", gzip.compress(b"{}"), "cannot be read (it is packed by gzip; unpack it, or let its name"),
+        ("cut.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], "cannot be read (it is no whole gzip file"),
+        ("latin.jsonl", b'{}\n{"\xe9', "line 2: not JSON (byte 5 is not UTF-8)"),  # told before what line 1 lacks
+        ("latin.jsonl", b'\n{"\xe9', "line 2: not JSON (byte 3 is not UTF-8); convert the file"),
+        ("deep.jsonl", b"[" * 100_000, "line 1: not JSON ("),
+        (
+            "long.jsonl",
+            b'{"task_id": "' + b"\\u001b" * 9**5 + b'", "completion": ""}',
+            "line 1: no problem has the task",
+        ),
+    ],
+)
+def test_what_is_no_samples_file_is_told_in_one_short_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["score", str(tmp_path / name)]) == 2
+    line = capsys.readouterr().err.rstrip("\n")
+    assert told in line
+    assert line.isprintable() and len(line) < 300 + len(str(tmp_path))
+
+
+def test_results_of_files_with_one_stem_lie_beside_each_other(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "x.jsonl", tmp_path / "x.jsonl.gz"
+    packed.touch()
+    assert results_path(packed).name == "x_results.jsonl"
+    plain.touch()
+    assert results_path(plain).name == "x_results.jsonl"
+    assert results_path(packed).name == "x.jsonl.gz_results.jsonl"
+
+
+def test_results_of_other_samples_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x_results.jsonl"
+    assert write_results(path, [_scored("a", True)])[1] is None
+    written, kept = write_results(path, [_scored("a", False)])
+    assert kept is None, "the same samples, scored again"
+    assert [one.verdict.passed for one in written] == [False]
+    assert write_results(path, [_scored("b", True)])[1] == tmp_path / "x_results.jsonl.previous"
+    assert json.loads((tmp_path / "x_results.jsonl.previous").read_text())["task_id"] == "a"
+    path.write_text("my notes\n")
+    assert write_results(path, [_scored("b", True)])[1] is not None
+    assert (tmp_path / "x_results.jsonl.previous").read_text() == "my notes\n"
+
+
+BODY = "    return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("completion", "counted"),
+    [
+        (f"```python\n{BODY}```", Fenced(1, 1, 1, 0, 0)),
+        (f"\n  ```\n{BODY}\n```\nThis works because", Fenced(1, 1, 0, 0, 1)),
+        (f"{BODY}\n```", Fenced(1, 0, 1, 0, 0)),
+        (f"{BODY}```\n\nExplanation", Fenced(1, 0, 0, 0, 1)),
+        (f"Here it is:\n```python\n{BODY}```\n", Fenced(1, 0, 1, 1, 0)),
+        (BODY, Fenced(0, 0, 0, 0, 0)),
+        ("", Fenced(0, 0, 0, 0, 0)),
+    ],
+)
+def test_answers_in_markdown_are_counted_by_kind(completion: str, counted: Fenced) -> None:
+    sample = Sample("a", completion, {})
+    broken = Verdict("failed", "SyntaxError: invalid syntax (program, line 3)", 0.1, 0.1)
+    assert fenced([Scored(sample, broken)]) == counted
+    assert fenced([Scored(sample, Verdict("failed", "AssertionError", 0.1, 0.1))]).count == 0
+    assert fenced([Scored(sample, Verdict("passed", "", 0.1, 0.1))]).count == 0
+
+
+@needs_sandbox
+def test_fenced_answers_fail_and_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = GOOD["HumanEval/0"]
+    answers = [right, f"```python\n{right}```", f"{right}\n```\nIt sorts first.", "    return (\n"]
+    path = _write(tmp_path / "x.jsonl", [{"task_id": "HumanEval/0", "completion": text} for text in answers])
+    assert main(["score", str(path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "pass@1: 0.2500"
+    assert shown[2] == (
+        "2 of 4 completions end in a SyntaxError at a Markdown fence: strip them first "
+        "(at the start 1, at the end 1, text after the code 1)"
+    )
