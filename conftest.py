@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -93,7 +93,7 @@ def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
-    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
     if bench is None or not planned or session.config.option.collectonly:
         return
     try:
@@ -111,7 +111,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
     if given is None or bench is None:
         return
-    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
     session.config.stash[ESTIMATED] = estimate_lines(bench.study, planned, given)
 
 
@@ -149,15 +149,13 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
             raise
 
     def run(*, again: bool = False) -> CaseResult:
-        if isinstance(engine, BaseException):
-            pytest.fail(bench.failed_to_load(case, engine, again=again), pytrace=False)
         try:
+            if isinstance(engine, BaseException):
+                raise bench.failed_to_load(case, engine, again=again)
             note = gating.confirming_note(request.node)
             result = bench.measure(case, engine, timed, again=again or bool(note), note=note)
-        except CaseSkipped as skipped:
-            pytest.skip(str(skipped))
-        except CaseFailed as failed:
-            pytest.fail(str(failed), pytrace=False)
+        except (CaseSkipped, CaseFailed) as over:
+            _end(over)
         except pytest.fail.Exception as ended:  # by a plugin: where in the libraries it struck helps nobody
             ended.pytrace = False
             raise
@@ -175,17 +173,24 @@ def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResul
     assert case is not None
 
     def run() -> CaseResult:
-        if isinstance(engine, BaseException):
-            pytest.fail(bench.failed_to_load(case, engine), pytrace=False)
         try:
+            if isinstance(engine, BaseException):
+                raise bench.failed_to_load(case, engine)
             return bench.solve(case, engine)
-        except CaseFailed as failed:
-            pytest.fail(str(failed), pytrace=False)
+        except (CaseSkipped, CaseFailed) as over:
+            _end(over)
         except pytest.fail.Exception as ended:
             ended.pytrace = False
             raise
 
     return run
+
+
+def _end(ended: CaseSkipped | CaseFailed) -> NoReturn:
+    """End a test as its case ended."""
+    if isinstance(ended, CaseSkipped):
+        pytest.skip(str(ended))
+    pytest.fail(str(ended), pytrace=False)
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:

@@ -10,7 +10,7 @@ import torch
 
 from fixtures import perplexity as module
 from fixtures.models import synthetic
-from fixtures.perplexity import Text, evaluation_text, perplexity, perplexity_facts, windows
+from fixtures.perplexity import Text, evaluation_text, fitting, perplexity, perplexity_facts, windows
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,9 +90,23 @@ def test_windows_are_no_longer_than_the_models_positions() -> None:
         longest = max(longest, named["past_key_values"].get_seq_length() + arguments[0].shape[1])
 
     handle = short.register_forward_pre_hook(watch, with_kwargs=True)
-    perplexity(short, synthetic.prompts(512, 1, 50, seed=4)[0], CPU, stride=6, window=2048)
+    ids = synthetic.prompts(512, 1, 50, seed=4)[0]
+    perplexity(short, ids, CPU, *fitting(short, stride=6))
     handle.remove()
     assert longest == 15, "a window of 16 feeds all but its last token"
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(2, (1, 2)), (64, (32, 64)), (512, (256, 512)), (513, (512, 513)), (8192, (512, 2048))]
+)
+def test_the_stride_leaves_context_whatever_the_models_length(length: int, expected: tuple[int, int]) -> None:
+    shape = synthetic.replace(synthetic.SHAPES["tiny"], max_positions=length)
+    short = synthetic.build(shape, synthetic.cycle(512, 0))
+    assert fitting(short) == expected
+    text = Text("numbers", " ".join(f"t{token}" for token in range(100)))
+    facts = perplexity_facts(short, lambda content: synthetic.tokenizer(512)(content).input_ids, text, CPU, 90)
+    assert (facts["perplexity_stride"], facts["perplexity_window"]) == expected
+    assert facts["perplexity_tokens"] == 89
 
 
 def test_what_cannot_be_measured_is_refused(model: Any) -> None:

@@ -146,3 +146,38 @@ def test_a_study_that_is_a_folder_or_missing_is_refused(tmp_path: Path) -> None:
     for name in ("folder.toml", "none.toml"):
         with pytest.raises(StudyError, match=r"no such file; name a \.toml file or one of compile, embedded"):
             load_study(str(tmp_path / name))
+
+
+def test_the_prompt_form_of_every_target_can_be_set(tmp_path):
+    path = tmp_path / "form.toml"
+    path.write_text('pair = ["embedded", "llama3-8b"]\nprompt_form = "base"\n[[sweep]]\nexperiment = "humaneval"\n')
+    study = load_study(str(path))
+    assert [pair.prompt_form for pair in study.pairs] == ["base", "base"]
+    assert all("/humaneval,base" in case.id for case in study.cases())
+    asked = load_study(str(path), {"prompt_form": "instruct"})
+    assert [pair.prompt_form for pair in asked.pairs] == ["instruct", "instruct"]
+    with pytest.raises(StudyError, match="--prompt-form 'chat': choose from base, instruct"):
+        load_study(str(path), {"prompt_form": "chat"})
+    path.write_text(path.read_text().replace('"base"', '"chat"'))
+    with pytest.raises(StudyError, match=r"form.toml: prompt_form 'chat': choose from"):
+        load_study(str(path))
+
+
+def test_a_case_under_the_models_own_generation_config_is_another_case(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'pair = "llama3-8b-1b"\n[[sweep]]\nexperiment = "speculative_decoding"\nstrategy = "assisted"\n'
+        "do_sample = [false, true]\n"
+    )
+    ids = {option: [case.id for case in load_study(str(path), option_of(option)).cases()] for option in ("", "model")}
+    assert not any("generation_config" in name for name in ids[""])
+    assert len(ids["model"]) == len(ids[""]) and all(name.endswith(",generation_config=model") for name in ids["model"])
+    assert any("/plain,sampled,dynamic,generation_config=model" in name for name in ids["model"]), "its own temperature"
+    given = load_study(str(path), {**option_of("model"), "temperature": "0.5"}).cases()
+    assert any("/plain,sampled,T=0.5,dynamic,generation_config=model" in case.id for case in given)
+    with pytest.raises(StudyError, match="--generation-config 'own': choose from neutral, model"):
+        load_study(str(path), {"generation_config": "own"})
+
+
+def option_of(name):
+    return {"generation_config": name} if name else {}

@@ -172,6 +172,21 @@ def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled
     assert len({text for text, _ in outcome(whole).values()}) >= 1
 
 
+def test_what_models_show_at_their_first_prompts_ends_a_case_before_anything_is_generated(
+    sampled, tiny_engine, tmp_path
+):
+    study, case = sampled
+    writer, attempt = journal(tmp_path), Attempt()
+
+    def look(prompts):
+        assert len(prompts) == 6 and all(prompts)
+        raise ValueError("not finite")
+
+    with pytest.raises(ValueError, match="not finite"):
+        solve_problems(case, tiny_engine(), study, (), attempt, writer, look=look)
+    assert attempt.new == 0 and not read_run(writer.path).completions
+
+
 def test_what_a_case_journals_gives_its_metrics(sampled, tiny_engine, tmp_path):
     study, case = sampled
     writer, attempt = journal(tmp_path), Attempt()
