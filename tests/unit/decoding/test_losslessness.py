@@ -351,8 +351,21 @@ def test_outputs_without_tokens_are_compared_by_their_hash(attentive: Engine, pl
     assert judge(attentive, PLAIN, WORKLOAD, PROMPTS, bare, bare).verdict == "equal"
     found = judge(attentive, PLAIN, WORKLOAD, PROMPTS, [dataclasses.replace(bare[0], output_sha256="x")], bare)
     assert (found.verdict, found.diverged) == ("not comparable", 1)
-    assert "no tokens were kept" in found.reason
+    assert "their tokens were not kept" in found.reason
     assert judge(attentive, PLAIN, WORKLOAD, PROMPTS, [], plain).verdict == "not comparable"
+
+
+def test_what_is_known_of_outputs_is_examined_where_other_tokens_were_not_kept(
+    attentive: Engine, plain: list[Sample], spoiled: Callable[[Sequence[int]], list[Sample]]
+) -> None:
+    engine, rival = tied(attentive, plain[0], 5, 0.0)
+    tie = changed(decoded(attentive, ASSISTED)[0], 5, rival)
+    wrong = spoiled([9, 6])[1]
+    bare = [plain[0], *(dataclasses.replace(sample, output_tokens=()) for sample in plain[1:])]
+    found = judge(engine, ASSISTED, WORKLOAD, PROMPTS, [tie, wrong], bare)
+    assert (found.verdict, found.diverged, found.near_ties, found.unexamined) == ("near_ties", 2, 1, 1)
+    found = judge(engine, ASSISTED, WORKLOAD, PROMPTS, [wrong], bare)
+    assert (found.verdict, found.wrong) == ("not comparable", 0), "never wrong by a hash alone"
 
 
 def test_a_verdict_is_plain_json(
