@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.ab import BlockRatios
+from reports.plain_text import printable
 
 TITLE = "time per token, head / base, by block (above 1: head is slower)"
 
@@ -29,7 +30,7 @@ def terminal_table(ratios: Sequence[BlockRatios]) -> Table:
     for number, name in enumerate(columns(ratios)):
         table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
     for row in ratios:
-        table.add_row(*(Text(cell) for cell in cells(row)))
+        table.add_row(*(Text(printable(cell)) for cell in cells(row)))
     return table
 
 

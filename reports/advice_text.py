@@ -10,6 +10,7 @@ from typing import Any
 from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
 from reports.cases import losslessness
 from reports.comparison import keeps_answers
+from reports.plain_text import printable
 from reports.run import CaseResult
 from reports.tables import interval_text
 
@@ -39,15 +40,15 @@ def terminal(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> None
     if not console.is_terminal:
         console = Console(highlight=False, width=170)
     for one in advice:
-        console.print(Text(f"{one.target}: {one.best.id}", style="bold green"))
-        for line in _statements(one):
+        console.print(Text(printable(f"{one.target}: {one.best.id}"), style="bold green"))
+        for line in map(printable, _statements(one)):
             console.print(line, markup=False)
         table = Table(title="Pareto front of speed, memory and quality", title_justify="left")
         for place, name in enumerate(FRONT):
             table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
         for candidate in one.front:
             style = "bold green" if candidate is one.best else None
-            table.add_row(*(Text(cell) for cell in _cells(candidate)), style=style)
+            table.add_row(*(Text(printable(cell)) for cell in _cells(candidate)), style=style)
         console.print(table)
         console.print(f"memory: {_memory_kind(one)}", markup=False)
         _print_list(console, "try next:", [_suggestion(each) for each in one.suggestions])
@@ -56,7 +57,7 @@ def terminal(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> None
             console.print(f"    {line}", markup=False, soft_wrap=True)
         console.print()
     for missing in without:
-        console.print(Text(f"{missing.target}: {missing.why}", style="bold yellow"), soft_wrap=True)
+        console.print(Text(printable(f"{missing.target}: {missing.why}"), style="bold yellow"), soft_wrap=True)
 
 
 def as_json(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from reports.changes import CaseChange, Change, Comparison
 from reports.matching import Difference, hardware_key, weights_differences
+from reports.plain_text import printable
 from reports.reference import PUBLISHED, is_reference
 from reports.run import Run
 from reports.statistics import Interval
@@ -101,12 +102,12 @@ def print_comparisons(comparisons: Iterable[Comparison]) -> None:
         console = Console(highlight=False, width=WIDTH_OF_FILES)
     for found in comparisons:
         console.print()
-        for line in heading(found):
+        for line in map(printable, heading(found)):
             console.print(line, markup=False, soft_wrap=True)
         shown = _shown(found)
         if shown:
             console.print(_terminal_table(shown))
-        for line in (*_hidden(found, shown), summary(found), *listed(found)):
+        for line in map(printable, (*_hidden(found, shown), summary(found), *listed(found))):
             console.print(line, markup=False, soft_wrap=True)
 
 
@@ -219,7 +220,7 @@ def _terminal_table(cases: Sequence[CaseChange]) -> Table:
     for number, name in enumerate(COLUMNS):
         table.add_column(name, justify="right" if 0 < number < len(COLUMNS) - 1 else "left", overflow="fold")
     for row in _rows(cases):
-        table.add_row(*(Text(cell) for cell in row), style=_STYLES.get(row[-1].split(" ")[0]))
+        table.add_row(*(Text(printable(cell)) for cell in row), style=_STYLES.get(row[-1].split(" ")[0]))
     return table
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from reports.claims import Finding
 from reports.claims_evidence import Comparison
+from reports.plain_text import printable
 from reports.reference import PUBLISHED, is_reference
 from reports.run import Run
 from reports.statistics import Interval
@@ -51,12 +52,12 @@ def terminal_table(columns: Sequence[Column]) -> Table:
     table = Table(title="Claims", title_justify="left", caption=LEGEND, caption_justify="left", show_lines=True)
     table.add_column("claim", ratio=2, overflow="fold")
     for column in columns:
-        table.add_column(Text(column.heading), ratio=3, overflow="fold")
+        table.add_column(Text("\n".join(map(printable, column.heading.split("\n")))), ratio=3, overflow="fold")
     for claim in _rows(columns):
-        cells = [Text(f"{claim.name}: {claim.says}")]
+        cells = [Text(printable(f"{claim.name}: {claim.says}"))]
         for column in columns:
             finding = column.finding(claim.name)
-            lines = [] if finding is None else cell(finding)
+            lines = [] if finding is None else [printable(line) for line in cell(finding)]
             style = "" if finding is None else _COLOURS[finding.verdict]
             cells.append(Text("\n").join(Text(line, style="" if i else style) for i, line in enumerate(lines)))
         table.add_row(*cells)

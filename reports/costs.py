@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.cases import share_of_limit
+from reports.plain_text import printable
 from reports.run import CaseResult, Run
 
 MIB = 2**20
@@ -71,11 +72,16 @@ def legend(run: Run) -> str:
 
 def terminal_table(run: Run) -> Table:
     """The table for a terminal."""
-    table = Table(title="Costs apart from time", title_justify="left", caption=legend(run), caption_justify="left")
+    table = Table(
+        title="Costs apart from time",
+        title_justify="left",
+        caption=Text(printable(legend(run))),
+        caption_justify="left",
+    )
     for number, name in enumerate(columns(run)):
         table.add_column(name, justify="right" if number else "left", overflow="fold", min_width=None if number else 30)
     for row in rows(run):
-        table.add_row(*(Text(cell) for cell in row.cells), style=None if row.ok else "dim")
+        table.add_row(*(Text(printable(cell)) for cell in row.cells), style=None if row.ok else "dim")
     return table
 
 

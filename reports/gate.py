@@ -297,7 +297,12 @@ def _raised(timings: Sequence[Judgement]) -> list[str]:
     """Which thresholds lie below the noise floor: said once per metric, with the range over the cases."""
     notes = []
     for metric in dict.fromkeys(one.metric for one in timings):
-        raised = [one for one in timings if one.metric == metric and one.raised]
+        untold = [one for one in timings if one.metric == metric and one.untold]
+        if untold:
+            notes.append(
+                f"{metric}: too few prompts to tell a change from noise, in {len(untold)} of the cases; measure more"
+            )
+        raised = [one for one in timings if one.metric == metric and one.raised and not one.untold]
         if raised:
             floors = [f"{100 * (one.floor or 0.0):.1f}%" for one in raised]
             told = " to ".join(dict.fromkeys((min(floors, key=_number), max(floors, key=_number))))

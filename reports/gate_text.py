@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from reports.plain_text import printable
 from reports.tables import WIDTH_OF_FILES
 from reports.verdicts import Gate, Judgement
 
@@ -89,15 +90,15 @@ def print_gate(found: Gate, file: Any = None) -> None:
         console = _Console(file=file, highlight=False, width=WIDTH_OF_FILES)
     shown = rows(found)
     if shown:
-        table = Table(title=f"{found.head} against {found.base}", title_justify="left")
+        table = Table(title=Text(printable(f"{found.head} against {found.base}")), title_justify="left")
         for name in COLUMNS:
             table.add_column(name, overflow="fold", min_width=30 if name == "case" else None)
         for one, cells in shown[:MOST_LINES]:
-            table.add_row(*(Text(cell) for cell in cells), style=STYLES[one.verdict])
+            table.add_row(*(Text(printable(cell)) for cell in cells), style=STYLES[one.verdict])
         console.print(table)
         if len(shown) > MOST_LINES:
             console.print(f"and {len(shown) - MOST_LINES} more, all in --format junit", markup=False)
-    for line in remarks(found):
+    for line in map(printable, remarks(found)):
         console.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
     style = {"pass": "bold green", "inconclusive": "bold yellow"}.get(found.verdict, "bold red")
     console.print(f"gate: {headline(found)}", markup=False, style=style)
@@ -139,12 +140,17 @@ def change_text(one: Judgement) -> str:
 
 
 def threshold_text(one: Judgement) -> str:
-    """The threshold that held: `3%`, `3% -> 7.2% (noise)` where the noise floor is above it, `exact`."""
+    """The threshold that held: `3%`, `3% -> 7.2% (noise)` where the noise floor is above it, `exact`.
+
+    Above 1000% the floor is no number to read: `too few prompts`.
+    """
     if one.exact:
         return "exact"
     if one.threshold is None:
         return ""
     limit = f"{100 * one.threshold:g}%"
+    if one.untold:
+        return f"{limit} -> too few prompts"
     return f"{limit} -> {_share(one.floor)} (noise)" if one.raised else limit
 
 
@@ -186,4 +192,4 @@ def _percent(ratio: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "?" if value is None else ">999%" if value > 9.99 else f"{100 * value:.1f}%"
+    return "?" if value is None else f"{100 * value:.1f}%"

@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from reports.plain_text import printable
 from reports.run import CaseResult, Completion, Run
 from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
 
@@ -169,7 +170,7 @@ def terminal_table(run: Run) -> Table:
     for name in columns(run):
         table.add_column(name, justify="left" if name in ("case", "compared", "status") else "right", overflow="fold")
     for row in humaneval_rows(run):
-        table.add_row(*(Text(cell) for cell in row.cells), style=None if row.ok else "dim")
+        table.add_row(*(Text(printable(cell)) for cell in row.cells), style=None if row.ok else "dim")
     return table
 
 

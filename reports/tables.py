@@ -12,6 +12,7 @@ from rich.text import Text
 
 from reports import costs, humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
+from reports.plain_text import printable
 from reports.predictions import prediction_lines, predictions
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -98,7 +99,12 @@ def title(run: Run) -> str:
 
 def terminal_table(run: Run) -> Table:
     """The table for a terminal."""
-    table = Table(title=title(run), title_justify="left", caption=legend(run), caption_justify="left")
+    table = Table(
+        title=Text(printable(title(run))),
+        title_justify="left",
+        caption=Text(printable(legend(run))),
+        caption_justify="left",
+    )
     for number, name in enumerate(COLUMNS):
         last = number == len(COLUMNS) - 1
         table.add_column(
@@ -111,7 +117,8 @@ def terminal_table(run: Run) -> Table:
         )
     for row in rows(run):
         table.add_row(
-            *(Text(cell) for cell in row.cells), style="bold green" if row.best else (None if row.ok else "dim")
+            *(Text(printable(cell)) for cell in row.cells),
+            style="bold green" if row.best else (None if row.ok else "dim"),
         )
     return table
 
@@ -141,7 +148,7 @@ def print_run(run: Run, terminal: Any = None) -> None:
         console.print(costs.terminal_table(run))
     if humaneval.humaneval_rows(run):
         console.print(humaneval.terminal_table(run))
-    for note in notes(run):
+    for note in map(printable, notes(run)):
         console.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
 
 

@@ -26,6 +26,10 @@ FaultKind = Literal[
 ]
 
 
+UNTOLD = 10.0
+"""Noise floor, as a relative change, above which a number says nothing: a spread over two or three prompts."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """One metric of one case. base, head: as shown, with unit. ratio: head / base, above 1 slower, with its interval.
@@ -51,6 +55,11 @@ class Judgement:
     def raised(self) -> bool:
         """Whether noise is larger than the threshold."""
         return self.threshold is not None and self.floor is not None and self.floor > self.threshold
+
+    @property
+    def untold(self) -> bool:
+        """Whether the prompts are too few to tell any change: noise would explain one of ten times the time."""
+        return self.floor is not None and self.floor > UNTOLD
 
 
 @dataclass(frozen=True)

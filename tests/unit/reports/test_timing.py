@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from simulated_runs import QUIET, simulated
 from reports.calibration import Noise
 from reports.evidence import Change, change, correlation_length
 from reports.gate import gate, suspects
-from reports.gate_text import remarks
+from reports.gate_text import remarks, threshold_text
 from reports.run import Run, RunFileError
 from reports.statistics import paired_ratio
 from reports.thresholds import GateRules
@@ -110,6 +111,22 @@ def test_a_suspicion_that_the_second_measurement_does_not_share_is_not_confirmed
     assert found.verdict == "regressed" and found.detail == "confirmed when measured again: +30.0% and +20.0%"
     (found,) = judge_timings([slower(14.0, 0.02, singles=(math.log(1.30), math.log(1.0)))], 0.005)
     assert found.verdict == "inconclusive" and "not confirmed" in found.detail
+
+
+def test_a_floor_that_says_nothing_is_told_as_too_few_prompts():
+    """Two prompts have one degree of freedom, whose t makes billions of percent of any spread."""
+    (found,) = judge_timings([slower(1.0, 0.2, degrees=1.0)], 0.005)
+    assert found.untold and threshold_text(found) == "3% -> too few prompts"
+    (known,) = judge_timings([slower(1.0, 0.02)], 0.005)
+    assert known.raised and not known.untold and threshold_text(known).endswith("% (noise)")
+    few = gate(
+        [simulated(seconds(1)[:, :2], "base")],
+        [simulated(seconds(2)[:, :2] * np.array([1.0, 3.0]), "head")],
+        GateRules(),
+    )
+    told = remarks(few)
+    assert any(line.startswith("latency_tok: too few prompts to tell a change from noise, in ") for line in told)
+    assert not re.search(r"\d{5,}(\.\d)?%", " ".join([*told, *(threshold_text(one) for one in few.judgements)]))
 
 
 def seconds(seed: int, slow: float = 0.0) -> np.ndarray:
