@@ -22,7 +22,8 @@ Unit = Literal["ratio", "points", "exponent"]
 Expect = Literal["lower", "higher", "same"]
 
 LEVEL = 0.05
-ENGINE_KEYS = ("pair", "target_quant", "draft_quant", "dtype", "compile")
+ENGINE_KEYS = ("pair", "target_quant", "draft_quant", "dtype", "compile", "attention", "compile_mode")
+_USUAL_ENGINE = {"attention": "sdpa", "compile_mode": "default"}  # of an engine that does not say
 POINT_KEYS = (
     "strategy",
     "assist_toks",
@@ -163,7 +164,7 @@ def value(case: CaseResult, key: str) -> Any:
         return None
     if key == "compile":
         return bool(case.engine.get("compile"))
-    return case.engine.get(key) if key in ENGINE_KEYS else case.point.get(key)
+    return case.engine.get(key, _USUAL_ENGINE.get(key)) if key in ENGINE_KEYS else case.point.get(key)
 
 
 def settings(case: CaseResult, *, but: Iterable[str] = ()) -> Hashable:

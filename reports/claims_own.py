@@ -33,6 +33,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "draft_quant": (str,),
     "dtype": (str,),
     "compile": (bool,),
+    "attention": (str,),
+    "compile_mode": (str,),
     "strategy": (str,),
     "assist_toks": (int,),
     "confidence_threshold": (float, int),

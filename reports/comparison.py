@@ -14,6 +14,7 @@ from reports.statistics import Interval, drift, paired_ratio
 
 _SAMPLING = ("do_sample", "temperature", "top_p")
 _USUAL = {"generation_config": "neutral"}  # what a case decodes with that does not say
+_USUAL_ENGINE = {"attention": "sdpa", "compile_mode": "default"}  # and what its engine is
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,10 @@ def _baseline_key(case: CaseResult, same_engine: bool) -> tuple[Any, ...]:
 
 
 def _engine_key(engine: Mapping[str, Any], *, own: bool) -> tuple[Any, ...]:
-    kept = (engine.get("target_quant"), bool(engine.get("compile"))) if own else ("none", False)
+    kept: tuple[Any, ...] = ("none", False, *_USUAL_ENGINE.values())
+    if own:
+        kept = (engine.get("target_quant"), bool(engine.get("compile")))
+        kept += tuple(engine.get(name, usual) for name, usual in _USUAL_ENGINE.items())
     return (engine.get("pair"), engine.get("dtype"), *kept)
 
 

@@ -19,7 +19,11 @@ from reports.run import CaseResult, Run, RunFileError
 UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
 _USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
-_USUAL = {"generation_config": "neutral"}  # settings that runs from before they existed do not name
+_USUAL = {
+    "generation_config": "neutral",
+    "attention": "sdpa",
+    "compile_mode": "default",
+}  # settings that runs from before they existed do not name
 _STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
 
 

@@ -120,6 +120,15 @@ def test_8_bits_are_skipped_with_their_reason_where_auto_is_fp32(processor: Call
         build_study({"study": "smoke", "target_quant": "8bit"})
 
 
+@pytest.mark.parametrize(("card", "dtype"), [("l4", "bf16"), ("t4", "fp16")])
+def test_an_estimate_for_a_card_is_in_the_cards_own_dtype(
+    processor: Callable[..., None], card: str, dtype: str
+) -> None:
+    processor(AVX2)
+    study = build_study({"study": "llama3", "estimate": "true", "device_profile": card})
+    assert {case.engine.dtype for case in study.cases()} == {dtype}
+
+
 # --- GPUs, by fake answers ------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from transformers import DynamicCache, QuantizedCache
 from transformers.utils import is_optimum_quanto_available
 
 from fixtures.decoding import caches
+from fixtures.decoding.caches import cache_facts
+from fixtures.decoding.measurement import timed_decoder
 from fixtures.models import synthetic
 from fixtures.models.engine import Engine, load_engine
 from fixtures.models.pairs import find_pair
@@ -191,3 +193,16 @@ def test_a_missing_cache_does_not_pass_as_one_that_holds_nothing(engine: Engine)
             caches.cache_facts(engine, DecodingPoint(cache="static"), WORKLOAD, PROMPT)
     finally:
         del engine.target.generate
+
+
+def test_a_static_cache_is_as_long_as_its_own_case_needs(tiny_engine: Any) -> None:
+    """transformers keeps the longest on the model: a case after a longer one would read and hold more."""
+    engine, point = tiny_engine(), DecodingPoint(cache="static")
+    short, long = Workload(gen_toks=4), Workload(gen_toks=40)
+    own = cache_facts(engine, point, short, [1, 2, 3])["cache_bytes"]
+    for workload in (long, short):
+        with timed_decoder(engine, point, workload) as decoder:
+            decoder.generate(0, [1, 2, 3])
+    assert engine.target._previous_max_cache_length <= 3 + 4
+    cache_facts(engine, point, long, [1, 2, 3])
+    assert cache_facts(engine, point, short, [1, 2, 3])["cache_bytes"] == own

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,14 +40,10 @@ def decode(pair: SyntheticPair, prompt: list[int], **arguments: Any) -> int:
     hooks = [model.register_forward_pre_hook(count) for model in (pair.target, pair.draft)]
     inputs = torch.tensor([prompt])
     generate: Any = pair.target.generate
+    arguments = {"disable_compile": True, **arguments}
     with torch.inference_mode():
         output = generate(
-            inputs,
-            attention_mask=torch.ones_like(inputs),
-            max_new_tokens=NEW,
-            do_sample=False,
-            disable_compile=True,
-            **arguments,
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=NEW, do_sample=False, **arguments
         )
     for hook in hooks:
         hook.remove()
@@ -133,6 +133,89 @@ def test_which_cases_need_dynamic_shapes() -> None:
     assert not needs_dynamic_shapes("static", speculative=False)
     assert needs_dynamic_shapes("dynamic", speculative=False)
     assert needs_dynamic_shapes("dynamic", speculative=True)
+
+
+def test_reduce_overhead_compiles_steps_and_leaves_prefills_as_they_are(
+    pair: SyntheticPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed: list[Any] = []
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", replayed.append)
+    with compiled_forwards(pair.target, None, dynamic=False, mode="reduce-overhead", backend="eager") as watch:
+        decode(pair, PROMPTS[0], cache_implementation="static")
+        watch.timing_begins()
+        forwards = sum(decode(pair, prompt, cache_implementation="static") for prompt in (PROMPTS[1], PROMPTS[2][:7]))
+        torch.cuda.CUDAGraph.replay("a graph")  # type: ignore[arg-type]
+        facts = watch.facts()
+        assert watch.notes(forwards, generations=2) == []
+        watch.on_gpu, watch._replays = True, 0
+        assert watch.notes(forwards, 2) == ["no CUDA graph was replayed: every kernel was launched by the host"]
+    assert facts["compiled_graphs"] == 1, "a step; prompts of any length are not compiled"
+    assert facts["recompiles"] == 0
+    assert facts["compiled_calls"] == forwards - 2 == 2 * (NEW - 1)
+    assert (facts["graph_replays"], replayed) == (1, ["a graph"])
+    torch.cuda.CUDAGraph.replay("another")  # type: ignore[arg-type]
+    assert watch.facts()["graph_replays"] == 0, "counted no longer"
+
+
+def test_reduce_overhead_is_inductors_own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def wrapper(mode: str, options: Any, dynamic: bool) -> Any:
+        made.append((mode, options, dynamic))
+        return lambda module, inputs: module.forward
+
+    monkeypatch.setattr(torch, "_TorchCompileInductorWrapper", wrapper)
+    module: Any = torch.nn.Linear(4, 4)
+    CompileWatch("reduce-overhead").backend("inductor", dynamic=False)(module, [])
+    assert made == [("reduce-overhead", None, False)]
+
+
+def test_stock_is_what_generate_compiles_by_itself(pair: SyntheticPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where transformers finds it worth compiling; with a cheap backend in its own configuration."""
+    from transformers import CompileConfig
+
+    target: Any = pair.target
+    monkeypatch.setattr(target, "_valid_auto_compile_criteria", lambda inputs, config: not config.disable_compile)
+    monkeypatch.setattr(
+        type(target), "_default_compile_config", classmethod(lambda cls: CompileConfig(backend="eager", mode=None))
+    )
+    with compiled_forwards(target, None, dynamic=False, mode="stock") as watch:
+        decode(pair, PROMPTS[0], cache_implementation="static", disable_compile=False)
+        watch.timing_begins()
+        forwards = sum(
+            decode(pair, prompt, cache_implementation="static", disable_compile=False) for prompt in PROMPTS[1:]
+        )
+        facts = watch.facts()
+        assert watch.notes(forwards, generations=2) == []
+    assert forwards == 2 * NEW, "the hooks that count forwards see compiled ones too"
+    assert facts["compiled_calls"] == forwards - 2
+    assert facts["compiled_graphs"] >= 1 and facts["recompiles"] == 0
+    assert facts["graph_breaks"] == 0, "no hook was compiled in"
+    assert not {"get_compiled_call", "_compiled_call"} & set(target.__dict__)
+    with compiled_forwards(target, None, dynamic=False, mode="stock") as watch:
+        forwards = decode(pair, PROMPTS[0], cache_implementation="static")
+        assert watch.notes(forwards, 1) == ["compile did nothing: no graph was compiled"]
+
+
+@pytest.mark.parametrize("missing", ["triton", "gcc", "Python.h"])
+def test_what_a_gpu_needs_for_compiling_is_named(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    (tmp_path / "Python.h").touch()
+    there = {"triton", "gcc", "Python.h"} - {missing}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in there else None)
+    headers = tmp_path if "Python.h" in there else tmp_path / "nothing"
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(headers))
+    refusal = unsupported("cuda") or ""
+    assert missing in refusal and ("install" in refusal)
+    there.add(missing)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    assert unsupported("cuda", "reduce-overhead") is None
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "stock"])
+def test_modes_of_gpus_are_not_measured_on_a_processor(mode: str) -> None:
+    assert "use --compile-mode default" in (unsupported("cpu", mode) or "")
 
 
 def test_without_a_compiler_the_reason_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,3 +210,13 @@ def test_results_of_a_case_are_those_of_the_run_that_is_asked(planted: Plant) ->
     shorter = dataclasses.replace(run, cases=run.cases[:1])
     assert results_of(PLAIN_ID, shorter) == run.cases[:1]
     assert results_of(PLAIN_ID, run) == run.cases
+
+
+def test_an_engine_of_a_run_from_before_has_the_usual_attention_and_mode(planted: Callable[..., Run]) -> None:
+    def run(name: str, **more: str) -> Run:
+        return planted(case("p/a", SAMPLES, engine={**ENGINE, **more}), name=f"{name}.jsonl")
+
+    base = run("base")
+    assert len(match(base, run("head", attention="sdpa", compile_mode="default")).pairs) == 1
+    assert not match(base, run("eager", attention="eager")).pairs
+    assert not match(base, run("stock", compile_mode="stock")).pairs
