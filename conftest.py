@@ -93,7 +93,7 @@ def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
-    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
     if bench is None or not planned or session.config.option.collectonly:
         return
     try:
@@ -111,7 +111,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
     if given is None or bench is None:
         return
-    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
     session.config.stash[ESTIMATED] = estimate_lines(bench.study, planned, given)
 
 

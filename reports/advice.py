@@ -21,7 +21,7 @@ from typing import Any
 
 from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
-from reports.comparison import Speedup, is_lossless, is_wrong, speedup
+from reports.comparison import Speedup, is_lossless, is_wrong, speedup, target_of
 from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, paired_ratio
 from reports.transformers_lines import transformers_lines, weights_of
@@ -151,17 +151,17 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
     perplexities: dict[tuple[Any, ...], float] = {}
     for case in run.finished.values():
         if case.kind == "humaneval" and "pass_at_1" in case.metrics:
-            scored.setdefault(_target_key(case), []).append(case)
+            scored.setdefault(_target_key(case, run), []).append(case)
         if "perplexity" in case.facts:
-            perplexities.setdefault(_target_key(case), float(case.facts["perplexity"]))
+            perplexities.setdefault(_target_key(case, run), float(case.facts["perplexity"]))
     place = {case.id: number for number, case in enumerate(run.cases)}
     return [
         Candidate(
             case=case,
             tokens_per_second=1 / seconds,
             memory=memory_of(case),
-            pass_at_1=_pass_at_1(case, scored.get(_target_key(case), ())),
-            perplexity=perplexities.get(_target_key(case)),
+            pass_at_1=_pass_at_1(case, scored.get(_target_key(case, run), ())),
+            perplexity=perplexities.get(_target_key(case, run)),
             lossless=is_lossless(case),
         )
         for case in sorted(of_full_length(run), key=lambda case: place[case.id])
@@ -306,10 +306,10 @@ def _quality(one: Candidate, other: Candidate) -> int:
     return int(one.lossless) - int(other.lossless)
 
 
-def _target_key(case: CaseResult) -> tuple[Any, ...]:
+def _target_key(case: CaseResult, run: Run) -> tuple[Any, ...]:
     """What decides on the answers: target, its quantization and dtype, and whether its cache is quantized."""
-    engine = case.engine
-    return (engine.get("pair"), engine.get("target_quant"), engine.get("dtype"), case.point.get("cache") == "quantized")
+    engine, quantized_cache = case.engine, case.point.get("cache") == "quantized"
+    return (target_of(case, run), engine.get("target_quant"), engine.get("dtype"), quantized_cache)
 
 
 def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:

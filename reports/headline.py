@@ -19,6 +19,7 @@ from reports.comparison import (
     is_wrong,
     keeps_answers,
     speedup,
+    target_of,
 )
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -155,7 +156,8 @@ def _solved(case: CaseResult, run: Run) -> Solved | None:
         if other.kind == "humaneval"
         and other.status == "ok"
         and "solved" in other.metrics
-        and all(other.engine.get(key) == case.engine.get(key) for key in ("pair", "target_quant", "dtype"))
+        and target_of(other, run) == target_of(case, run)
+        and all(other.engine.get(key) == case.engine.get(key) for key in ("target_quant", "dtype"))
         and other.point.get("strategy") in (case.point.get("strategy"), "plain")
     ]
     if not fit:

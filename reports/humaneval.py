@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from reports.comparison import target_of
 from reports.plain_text import printable
 from reports.run import CaseResult, Completion, Run
 from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
@@ -125,7 +126,7 @@ def base_of(case: CaseResult, run: Run) -> CaseResult | None:
     """What a HumanEval case is compared with, among the run's finished ones on the same problems and prompts.
 
     With drafted tokens: plain decoding by the same engine. Else: plain decoding by the unquantized target, of the same
-    dtype if it was measured.
+    dtype if it was measured. Of several pairs with the same target that of the case itself comes first.
     """
     plain = [
         other
@@ -133,11 +134,12 @@ def base_of(case: CaseResult, run: Run) -> CaseResult | None:
         if other.id != case.id
         and other.status == case.status == "ok"
         and other.point.get("strategy") == "plain"
-        and other.engine.get("pair") == case.engine.get("pair")
+        and target_of(other, run) == target_of(case, run)
         and other.workload == case.workload
         and all(other.point.get(name) == case.point.get(name) for name in ("do_sample", "temperature", "top_p"))
         and other.point.get("generation_config", "neutral") == case.point.get("generation_config", "neutral")
     ]
+    plain.sort(key=lambda other: other.engine.get("pair") != case.engine.get("pair"))
     same_dtype = [other for other in plain if other.engine.get("dtype") == case.engine.get("dtype")]
     if case.point.get("strategy") != "plain":
         quant = case.engine.get("target_quant")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from fixtures.models.pairs import find_pair
 from fixtures.study import (
@@ -16,6 +20,7 @@ from fixtures.study import (
     baseline_of,
     same_engine_baseline_of,
 )
+from fixtures.study_file import load_study
 
 WORKLOAD = Workload(prompts="synthetic", num_samples=2, max_prompt=8, gen_toks=8)
 
@@ -152,6 +157,31 @@ def test_cases_come_in_blocks_of_one_target_with_the_baseline_first_and_then_dra
         for dtype in ("bf16", "fp16")
         for draft in (None, "none")
     ]
+
+
+def test_cases_without_a_draft_are_shared_by_the_pairs_of_one_target() -> None:
+    sweep = speculative(strategy=["plain", "prompt_lookup", "assisted"], target_quant=["none", "4bit"])
+    pairs = tuple(map(find_pair, ("synthetic-tiny", "synthetic-tiny-wrong", "synthetic-llama3-8b-1b")))
+    several = Study("unit", "", pairs, (sweep,), WORKLOAD)
+    shared = [case for case in several.cases() if case.engine.draft_quant is None]
+    assert Counter(case.engine.pair for case in shared) == {"synthetic-tiny": 4, "synthetic-llama3-8b-1b": 4}
+    drafted = [case for case in several.cases() if case.engine.draft_quant is not None]
+    assert Counter(case.engine.pair for case in drafted) == dict.fromkeys((pair.name for pair in pairs), 2)
+    measured = {case.id for case in several.cases()}
+    for case in drafted:
+        assert several.baseline_of(case).id in measured
+        assert several.baseline_of(case).engine.pair != "synthetic-tiny-wrong"
+
+
+@pytest.mark.parametrize("pairs", ["llama3-8b-1b", "llama3-8b-1b,llama3-8b-3b", "llama3-8b-3b,mistral-7b,llama3-8b-1b"])
+def test_the_original_study_loads_each_target_once_in_each_quantization(pairs: str) -> None:
+    llama3 = load_study("llama3", {"pair": pairs})
+    loads = [llama3.target_load(case.engine) for case in llama3.cases()]
+    assert sum(before != now for before, now in pairwise([None, *loads])) == len(set(loads))
+    assert len(set(loads)) == (6 if "mistral" in pairs else 3)
+    drafts = [case.engine for case in llama3.cases() if case.engine.draft_quant is not None]
+    assert sum(before != now for before, now in pairwise([None, *drafts])) == 9 * pairs.count("llama3-8b-")
+    assert sum(case.point.do_sample and case.point.speculative for case in llama3.cases()) == pairs.count("llama3-8b-")
 
 
 def test_what_cannot_run_is_set_apart_with_its_reason() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from planted_runs import ENGINE, WORKLOAD, assisted, case, plain
+from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
-from reports.comparison import best, drifts, keeps_answers, speedup
+from reports.comparison import baseline_measurements, best, drifts, keeps_answers, speedup
 from reports.run import Run
 from reports.tables import notes
 
@@ -43,6 +43,33 @@ def test_a_case_is_compared_with_the_measurements_before_and_after_it(planted: C
     found = [speedup(run.finished[each.id], run).interval.estimate for each in fast]
     assert found == pytest.approx([1.5, 3.0, 3.0, 3.75]), "the last one: of all, as none comes after it"
     assert [round(each.ratio, 6) for each in drifts(run)] == [2.0], "2, 2, 2 from one measurement to the next"
+
+
+def test_a_repetition_of_fewer_prompts_tells_how_much_the_machine_changed(planted: Callable[..., Run]) -> None:
+    """The first measurement has four prompts, the repetitions two; the machine takes 2, then 4 times as long."""
+    first = case("base", [plain(0, 1.0), plain(1, 3.0), plain(2, 5.0), plain(3, 7.0)])
+    again = [case("base", [plain(0, s), plain(1, 3 * s)], again=True) for s in (2.0, 4.0)]
+    fast = [
+        case(f"fast{n}", [assisted(prompt, 1.0) for prompt in range(4)], point=ASSISTED, engine=engine)
+        for n, engine in enumerate((ENGINE, ENGINE, {**ENGINE, "target_quant": "4bit"}))
+    ]
+    run = planted(first, fast[0], again[0], fast[1], again[1], fast[2])
+    found = [speedup(run.finished[each.id], run).interval.estimate for each in fast]
+    assert found == pytest.approx([4 * 1.5, 4 * 3.0, 4 * 7 / 3]), "16 s of plain decoding, over what the machine takes"
+    assert [round(each.ratio, 6) for each in drifts(run)] == [2.0], "on the prompts that both have, not on all"
+    assert len(baseline_measurements(fast[1], run)[0].samples) == 4
+    assert [len(each.samples) for each in baseline_measurements(first, run)] == [4, 2, 2], "its own stay as they were"
+
+
+def test_pairs_of_one_target_share_their_baseline(planted: Callable[..., Run]) -> None:
+    pairs = [{"name": name, "source": "hub", "target": target} for name, target in (("p", "T"), ("q", "T"), ("r", "U"))]
+    drafting = [
+        case(f"{pair}/fast", [assisted(0, 0.5), assisted(1, 0.5)], point=ASSISTED, engine={**ENGINE, "pair": pair})
+        for pair in "pqr"
+    ]
+    run = planted(case("p/base", [plain(0, 1.0), plain(1, 1.0)]), *drafting, study={**HEADER["study"], "pairs": pairs})
+    found = {each.id: speedup(run.finished[each.id], run) for each in drafting}
+    assert {name: each.baseline for name, each in found.items() if each} == {"p/fast": "p/base", "q/fast": "p/base"}
 
 
 def test_a_baseline_measured_twice_counts_with_the_mean_of_both(planted: Callable[..., Run]) -> None:

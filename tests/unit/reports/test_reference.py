@@ -36,7 +36,7 @@ def test_every_row_is_a_case_with_the_ids_that_a_run_has() -> None:
     decode = [case for case in run.cases if case.kind == "decode"]
     assert len(decode) == 19 and len(run.cases) == 22 and len(run.finished) == 22
     assert {case.engine["pair"] for case in decode} == {"llama3-8b-1b", "llama3-8b-3b"} <= set(PAIRS)
-    llama3 = {case.id for case in load_study("llama3").cases()}
+    llama3 = {case.id for case in load_study("llama3", {"pair": "llama3-8b-1b,llama3-8b-3b"}).cases()}
     greedy = [case.id for case in decode if not case.point["do_sample"]]
     assert len(greedy) == 16 and set(greedy) <= llama3
     assert not any(case.samples for case in run.cases)
