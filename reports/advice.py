@@ -21,7 +21,7 @@ from typing import Any
 
 from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
-from reports.comparison import Speedup, is_lossless, is_wrong, speedup, target_of
+from reports.comparison import Speedup, is_lossless, is_wrong, speedup
 from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, paired_ratio
 from reports.transformers_lines import transformers_lines, weights_of
@@ -166,7 +166,7 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
         )
         for case in sorted(of_full_length(run), key=lambda case: place[case.id])
         if (seconds := seconds_per_token(case)) and not is_wrong(case)
-        if bool(case.point.get("do_sample")) == sampled
+        if case.point.do_sample == sampled
     ]
 
 
@@ -181,7 +181,7 @@ def separation(best: CaseResult, other: CaseResult, again: Mapping[str, Sequence
 
     again: the repeated measurements by case id; a baseline counts with the mean of all its times per prompt.
     """
-    if best.workload.get("prompts_sha256") != other.workload.get("prompts_sha256"):
+    if best.workload.prompts_sha256 != other.workload.prompts_sha256:
         return None
     mine, theirs = _per_prompt(best, again), _per_prompt(other, again)
     prompts = sorted(mine.keys() & theirs.keys())
@@ -200,7 +200,7 @@ def _by_target(everyone: Iterable[Candidate], run: Run) -> dict[str, list[Candid
     """Target model -> its candidates, in the order of the run file."""
     found: dict[str, list[Candidate]] = {}
     for one in everyone:
-        found.setdefault(weights_of(run, str(one.case.engine.get("pair", ""))).target, []).append(one)
+        found.setdefault(weights_of(run, one.case.engine.pair).target, []).append(one)
     return found
 
 
@@ -308,8 +308,7 @@ def _quality(one: Candidate, other: Candidate) -> int:
 
 def _target_key(case: CaseResult, run: Run) -> tuple[Any, ...]:
     """What decides on the answers: target, its quantization and dtype, and whether its cache is quantized."""
-    engine, quantized_cache = case.engine, case.point.get("cache") == "quantized"
-    return (target_of(case, run), engine.get("target_quant"), engine.get("dtype"), quantized_cache)
+    return (run.target_of(case), case.engine.target_quant, case.engine.dtype, case.point.cache == "quantized")
 
 
 def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
@@ -317,9 +316,9 @@ def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
 
     scored: HumanEval cases of the same target.
     """
-    for strategy in (case.point.get("strategy"), "plain"):
+    for strategy in (case.point.strategy, "plain"):
         for other in scored:
-            if other.point.get("strategy") == strategy:
+            if other.point.strategy == strategy:
                 return float(other.metrics["pass_at_1"])
     return float(scored[0].metrics["pass_at_1"]) if scored else None
 

@@ -16,6 +16,7 @@ Pure; knows no rendering.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -102,7 +103,7 @@ def _shares(case: CaseResult) -> dict[Kind, float]:
     seconds = sum(sample.seconds for sample in case.samples)
     per_call = float((case.facts.get("forward_costs") or {}).get("draft_call_overhead_seconds", 0.0))
     calls = sum(proposed > 0 for sample in case.samples for proposed, _ in sample.steps)
-    drafts = case.point.get("strategy") == "assisted"
+    drafts = case.point.strategy == "assisted"
     call_share = min(calls * per_call / seconds, metrics["draft_share"]) if drafts and seconds else 0.0
     saved = max(0.0, 1 - metrics["tokens_per_step"] / (1 + metrics["drafted_per_step"]))
     return {
@@ -128,12 +129,12 @@ def _predicted(best: CaseResult, fit: Sequence[CaseResult], run: Run) -> list[Su
     speed = _tokens_per_second(best)
     off = [abs(one.residual) for one in predictions(run)]
     top: tuple[float, Curve, CaseResult] | None = None
-    settings = {_without_k(case): case for case in fit if case.point.get("assist_toks")}
+    settings = {_without_k(case): case for case in fit if case.point.assist_toks}
     for curve in curves(run):
         case = settings.get(curve.setting)
         if case is None or curve.best.k in curve.measured:
             continue
-        measured = curve.measured.get(int(case.point["assist_toks"]))
+        measured = curve.measured.get(case.point.assist_toks or 0)
         if measured is None:
             continue
         # The curve's speedups are over plain decoding of the same engine, whose speed follows from a measured case.
@@ -158,18 +159,18 @@ def _against_rejection(best: CaseResult, others: Sequence[CaseResult]) -> list[S
     point, rate = best.point, best.metrics.get("accept_rate", 0.0)
     figure = f"accept rate {rate:.2f}, {best.metrics.get('total_rollbacks', 0):.0f} rollbacks in {_steps(best)} steps"
     found = []
-    if point.get("strategy") == "assisted":
-        now = float(point.get("confidence_threshold") or 0.0)
+    if point.strategy == "assisted":
+        now = float(point.confidence_threshold or 0.0)
         higher = next((value for value in THRESHOLDS if value > now + 1e-9), None)
         if higher is not None and not _ran(others, best, confidence_threshold=higher):
             found.append(
                 Suggestion(f"confidence_threshold = {higher:g}", f"{figure} at {now:g}: the draft stops sooner")
             )
-    if point.get("strategy") == "prompt_lookup":
-        ngram = int(point.get("lookup_ngram") or 2)
+    if point.strategy == "prompt_lookup":
+        ngram = int(point.lookup_ngram or 2)
         if not _ran(others, best, lookup_ngram=ngram + 1):
             found.append(Suggestion(f"lookup_ngram = {ngram + 1}", f"{figure}: longer matches are copied more surely"))
-        k = int(point.get("assist_toks") or 0)
+        k = int(point.assist_toks or 0)
         drafted = best.metrics.get("drafted_per_step", 0.0)
         if k > 1 and drafted > k / 2 and not _ran(others, best, assist_toks=k // 2):
             found.append(Suggestion(f"assist_toks = {k // 2}", f"{figure}, {drafted:.1f} tokens drafted per step"))
@@ -182,13 +183,13 @@ def _against_drafting(best: CaseResult, others: Sequence[CaseResult], limits: Bo
     figure = f"drafting takes {limits.shares['draft']:.0%} of the time"
     if token and forward:
         figure += f", a drafted token costs {token / forward:.2f} of a target forward"
-    found = [Suggestion("a smaller draft (--aux-model)", figure)] if best.point.get("strategy") == "assisted" else []
-    layer = int(best.point.get("exit_layer") or 0)
+    found = [Suggestion("a smaller draft (--aux-model)", figure)] if best.point.strategy == "assisted" else []
+    layer = int(best.point.exit_layer or 0)
     if layer > 1 and not _ran(others, best, exit_layer=layer // 2):
         found.append(Suggestion(f"exit_layer = {layer // 2}", f"{figure} in {layer} layers"))
-    if not any(case.point.get("strategy") == "prompt_lookup" for case in others):
+    if not any(case.point.strategy == "prompt_lookup" for case in others):
         found.append(Suggestion("strategy = prompt_lookup", f"{figure}; copying from the prompt drafts for nothing"))
-    k = int(best.point.get("assist_toks") or 0)
+    k = int(best.point.assist_toks or 0)
     if k > 1 and not _ran(others, best, assist_toks=k - 1):
         found.append(Suggestion(f"assist_toks = {k - 1}", figure))
     return found
@@ -196,9 +197,9 @@ def _against_drafting(best: CaseResult, others: Sequence[CaseResult], limits: Bo
 
 def _against_overhead(best: CaseResult, measured: Sequence[CaseResult], limits: Bottleneck) -> list[Suggestion]:
     figure = limits.why
-    if best.engine.get("compile") or any(case.engine.get("compile") and _same_quant(case, best) for case in measured):
+    if best.engine.compile or any(case.engine.compile and _same_quant(case, best) for case in measured):
         return []
-    cache = "static" if best.point.get("strategy") == "plain" else str(best.point.get("cache"))
+    cache = "static" if best.point.strategy == "plain" else best.point.cache
     return [Suggestion(f"compile = true, cache = {cache}", figure)]
 
 
@@ -206,30 +207,30 @@ def _against_bandwidth(best: CaseResult, measured: Sequence[CaseResult], limits:
     moved = best.facts.get("bytes_moved_per_step")
     figure = limits.why + (f", {moved / 2**20:.0f} MiB moved per step" if moved else "")
     found = []
-    if best.engine.get("target_quant") == "none" and not any(c.engine.get("target_quant") != "none" for c in measured):
+    if best.engine.target_quant == "none" and not any(c.engine.target_quant != "none" for c in measured):
         found.append(Suggestion("target_quant = 4bit", f"{figure}; it changes the answers: score them (-m humaneval)"))
-    if best.point.get("strategy") == "plain" and not any(c.point.get("strategy") != "plain" for c in measured):
+    if best.point.strategy == "plain" and not any(c.point.strategy != "plain" for c in measured):
         found.append(Suggestion("strategy = assisted or prompt_lookup", f"{figure}, for one token"))
     return found
 
 
 def _against_computation(best: CaseResult, limits: Bottleneck) -> list[Suggestion]:
-    if best.point.get("cache") == "none":
+    if best.point.cache == "none":
         return [Suggestion("cache = dynamic", f"{limits.why}: without a cache every step computes all positions")]
-    return [Suggestion("dtype = bf16", limits.why)] if best.engine.get("dtype") == "fp32" else []
+    return [Suggestion("dtype = bf16", limits.why)] if best.engine.dtype == "fp32" else []
 
 
 def _ran(others: Sequence[CaseResult], best: CaseResult, **changes: Any) -> bool:
-    wanted = {**best.point, **changes}
-    return any(case.engine == best.engine and dict(case.point) == wanted for case in others)
+    wanted = dataclasses.replace(best.point, **changes)
+    return any(case.engine == best.engine and case.point == wanted for case in others)
 
 
 def _same_target(case: CaseResult, best: CaseResult) -> bool:
-    return case.engine.get("dtype") == best.engine.get("dtype") and _same_quant(case, best)
+    return case.engine.dtype == best.engine.dtype and _same_quant(case, best)
 
 
 def _same_quant(case: CaseResult, best: CaseResult) -> bool:
-    return case.engine.get("target_quant") == best.engine.get("target_quant")
+    return case.engine.target_quant == best.engine.target_quant
 
 
 def _steps(case: CaseResult) -> int:
@@ -241,4 +242,4 @@ def _tokens_per_second(case: CaseResult) -> float:
 
 
 def _without_k(case: CaseResult) -> str:
-    return case.id.replace(f",k={case.point['assist_toks']}", "")
+    return case.id.replace(f",k={case.point.assist_toks}", "")

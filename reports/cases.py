@@ -50,7 +50,7 @@ def of_full_length(run: Run) -> list[CaseResult]:
     found = [
         case
         for case in run.finished.values()
-        if is_measured(case) and (gen_toks is None or case.workload.get("gen_toks", gen_toks) == gen_toks)
+        if is_measured(case) and (gen_toks is None or case.workload.gen_toks == gen_toks)
     ]
     return sorted(found, key=lambda case: seconds_per_token(case) or 0.0)
 
@@ -65,7 +65,7 @@ def memory_of(case: CaseResult) -> Memory | None:
     weights = case.facts.get("weight_bytes")
     if not isinstance(weights, Mapping) or "target" not in weights:
         return None
-    draft = weights.get("draft", 0) if case.point.get("strategy") == "assisted" else 0
+    draft = weights.get("draft", 0) if case.point.strategy == "assisted" else 0
     return Memory(int(weights["target"] + draft + case.facts.get("cache_bytes", 0)), "weights, and cache where known")
 
 

@@ -19,7 +19,6 @@ from reports.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
 from reports.journal import Column, Journal, Samples, unusable
 from reports.matching import (
     Difference,
-    decided_by,
     environment_differences,
     hardware_key,
     match,
@@ -179,17 +178,17 @@ def compare_settings(run: Journal, key: str, metrics: Sequence[Metric]) -> Compa
     lowest. What only exists with a value of the setting (a strategy's assist_toks, sampling's temperature) does not
     keep two cases apart. Raises RunFileError for a key that no case has, and if no two cases differ in it alone.
     """
-    cases = [case for case in run.run.finished.values() if key in decided_by(case)]
+    cases = [case for case in run.run.finished.values() if key in case.settings]
     if not cases:
-        known = sorted({name for case in run.run.cases for name in decided_by(case)})
+        known = sorted({name for case in run.run.cases for name in case.settings})
         raise RunFileError(f"{run.run.path}: --by {key!r}: no case has this setting; choose from {', '.join(known)}")
     groups: dict[str, list[CaseResult]] = {}
     for case in cases:
         groups.setdefault(_all_but(case, key), []).append(case)
     pairs = []
     for group in groups.values():
-        ordered = sorted(group, key=lambda case: _rank(key, decided_by(case)[key]))
-        pairs += [(ordered[0], other) for other in ordered[1:] if decided_by(other)[key] != decided_by(ordered[0])[key]]
+        ordered = sorted(group, key=lambda case: _rank(key, case.settings[key]))
+        pairs += [(ordered[0], other) for other in ordered[1:] if other.settings[key] != ordered[0].settings[key]]
     if not pairs:
         raise RunFileError(
             f"{run.run.path}: --by {key!r}: no two cases differ in it alone; measure more than one value"
@@ -198,7 +197,7 @@ def compare_settings(run: Journal, key: str, metrics: Sequence[Metric]) -> Compa
         run.run,
         run.run,
         tuple(
-            _case_change(one, other, run, run, metrics, (_text(decided_by(one)[key]), _text(decided_by(other)[key])))
+            _case_change(one, other, run, run, metrics, (_text(one.settings[key]), _text(other.settings[key])))
             for one, other in pairs
             if _measured(one, other)
         ),
@@ -292,8 +291,8 @@ def _quantiles(first: Column, second: Column, share: float) -> tuple[float, floa
 
 
 def _same_output_wanted(one: CaseResult, other: CaseResult) -> bool:
-    greedy = not one.point.get("do_sample") and not other.point.get("do_sample")
-    return greedy and one.workload.get("gen_toks") == other.workload.get("gen_toks")
+    greedy = not one.point.do_sample and not other.point.do_sample
+    return greedy and one.workload.gen_toks == other.workload.gen_toks
 
 
 def _outputs(first: Samples, second: Samples) -> Outputs:
@@ -349,7 +348,7 @@ _ONLY_WITH = {
 
 def _all_but(case: CaseResult, key: str) -> str:
     left_out = (key, *_ONLY_WITH.get(key, ()))
-    kept = {name: value for name, value in decided_by(case).items() if name not in left_out}
+    kept = {name: value for name, value in case.settings.items() if name not in left_out}
     return repr((case.kind, sorted(kept.items(), key=lambda item: item[0])))
 
 

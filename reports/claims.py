@@ -227,7 +227,7 @@ def quantized_keeps_humaneval(material: Material) -> Evidence:
     cases = [
         case
         for case in material.run.finished.values()
-        if case.kind == "humaneval" and case.status == "ok" and case.point.get("strategy") == "plain"
+        if case.kind == "humaneval" and case.status == "ok" and case.point.strategy == "plain"
     ]
     comparisons, weak = [], []
     for head in cases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from reports.claims_evidence import Material, grouped, value
 from reports.run import CaseResult
@@ -70,7 +70,7 @@ def draft_size(material: Material, pair: str) -> float:
     """Bytes of the pair's unquantized draft, else 2 for each parameter by the draft's name, else infinite."""
     for case in material.cases:
         weights = case.facts.get("weight_bytes") or {}
-        if value(case, "pair") == pair and case.engine.get("draft_quant") == "none" and weights.get("draft"):
+        if value(case, "pair") == pair and case.engine.draft_quant == "none" and weights.get("draft"):
             return float(weights["draft"])
     named = re.search(r"(\d+(?:\.\d+)?)([bm])(?![a-z])", material.drafts.get(pair, ""), re.IGNORECASE)
     return 2 * float(named[1]) * (1e9 if named[2] in "bB" else 1e6) if named else float("inf")
@@ -97,8 +97,8 @@ def named_beside(case: CaseResult, beside: CaseResult) -> str:
     return without_pair(case) if value(case, "pair") == value(beside, "pair") else case.id
 
 
-def _surroundings(case: CaseResult) -> tuple[str, str]:
-    return str(value(case, "dtype")), str(sorted(case.workload.items()))
+def _surroundings(case: CaseResult) -> Hashable:
+    return case.engine.dtype, case.workload
 
 
 def toks(case: CaseResult) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.comparison import drifts, is_wrong
+from reports.record.settings import VALUE_TYPES
 from reports.reference import is_reference
 from reports.run import CaseResult, Run, Sample
 from reports.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
@@ -22,21 +23,6 @@ Unit = Literal["ratio", "points", "exponent"]
 Expect = Literal["lower", "higher", "same"]
 
 LEVEL = 0.05
-ENGINE_KEYS = ("pair", "target_quant", "draft_quant", "dtype", "compile", "attention", "compile_mode")
-_USUAL_ENGINE = {"attention": "sdpa", "compile_mode": "default"}  # of an engine that does not say
-POINT_KEYS = (
-    "strategy",
-    "assist_toks",
-    "confidence_threshold",
-    "assist_schedule",
-    "exit_layer",
-    "lookup_ngram",
-    "do_sample",
-    "temperature",
-    "top_p",
-    "cache",
-    "generation_config",
-)
 
 
 @dataclass(frozen=True)
@@ -159,18 +145,15 @@ def material_of(run: Run) -> Material:
 
 
 def value(case: CaseResult, key: str) -> Any:
-    """A setting of a case, by its key in the engine or the point; None where it does not apply."""
-    if key == "draft_quant" and case.point.get("strategy") != "assisted":
-        return None
-    if key == "compile":
-        return bool(case.engine.get("compile"))
-    return case.engine.get(key, _USUAL_ENGINE.get(key)) if key in ENGINE_KEYS else case.point.get(key)
+    """A setting of the engine or the point of a case, by its name; None where it does not apply."""
+    engine = case.engine.of_case(case.point)
+    return getattr(engine, key) if hasattr(engine, key) else getattr(case.point, key)
 
 
 def settings(case: CaseResult, *, but: Iterable[str] = ()) -> Hashable:
     """The prompts and the settings of a case, those named in `but` aside: equal for cases that are alike."""
-    workload = tuple(sorted((key, repr(each)) for key, each in case.workload.items() if key not in but))
-    return (workload, *(value(case, key) for key in (*ENGINE_KEYS, *POINT_KEYS) if key not in but))
+    workload = tuple(each for name, each in vars(case.workload).items() if name not in but)
+    return (workload, *(value(case, key) for key in VALUE_TYPES if key not in but))
 
 
 def grouped(cases: Iterable[CaseResult], *, but: Iterable[str]) -> dict[Hashable, list[CaseResult]]:

@@ -21,32 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from reports.claims_evidence import ENGINE_KEYS, MEASURES, POINT_KEYS, Evidence, Expect, Material, compare, kept, value
+from reports.claims_evidence import MEASURES, Evidence, Expect, Material, compare, kept, value
+from reports.record.settings import VALUE_TYPES
 from reports.run import CaseResult, Run, RunFileError
 
 Setting = str | int | float | bool
 CheckSetting = Callable[[str, str, Any], Setting]  # (where, key, value) -> the value; raises ValueError
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "pair": (str,),
-    "target_quant": (str,),
-    "draft_quant": (str,),
-    "dtype": (str,),
-    "compile": (bool,),
-    "attention": (str,),
-    "compile_mode": (str,),
-    "strategy": (str,),
-    "assist_toks": (int,),
-    "confidence_threshold": (float, int),
-    "assist_schedule": (str,),
-    "exit_layer": (int,),
-    "lookup_ngram": (int,),
-    "do_sample": (bool,),
-    "temperature": (float, int),
-    "top_p": (float, int),
-    "cache": (str,),
-    "generation_config": (str,),
-}
 BUILT_IN = (
     "best_setting",
     "inner_optimum",
@@ -196,9 +177,9 @@ def _selector(raw: Any, where: str, check: CheckSetting | None) -> dict[str, Set
         raise ClaimError(f'{where} is {raw!r}; expected a table of settings, such as {{ strategy = "plain" }}')
     found: dict[str, Setting] = {}
     for key, setting in raw.items():
-        if key not in KINDS:
-            raise ClaimError(f"{where}: unknown key {key!r}; allowed are {', '.join(KINDS)}")
-        kinds: tuple[Any, ...] = KINDS[key]
+        if key not in VALUE_TYPES:
+            raise ClaimError(f"{where}: unknown key {key!r}; allowed are {', '.join(VALUE_TYPES)}")
+        kinds: tuple[Any, ...] = VALUE_TYPES[key]
         if not isinstance(setting, kinds) or (isinstance(setting, bool) and bool not in kinds):
             raise ClaimError(f"{where}.{key} is {setting!r}; expected {_NAMES[kinds[0]]}")
         found[key] = setting if check is None else check(f"{where}.{key}", key, setting)
@@ -214,9 +195,9 @@ def _selected(case: CaseResult, selector: Mapping[str, Setting]) -> bool:
 
 def _comparable(head: CaseResult, base: CaseResult, named: set[str]) -> bool:
     """Whether two cases have the same prompts and, where both have them, the settings that the claim leaves open."""
-    if dict(head.workload) != dict(base.workload):
+    if head.workload != base.workload:
         return False
-    for key in {*ENGINE_KEYS, *POINT_KEYS} - named:
+    for key in VALUE_TYPES.keys() - named:
         first, second = value(head, key), value(base, key)
         if first != second and first is not None and second is not None:
             return False

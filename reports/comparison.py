@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
+from reports.record.repeats import on_common_prompts
 from reports.run import CaseResult, Run, Sample
 from reports.statistics import Interval, drift, paired_ratio
-
-_SAMPLING = ("do_sample", "temperature", "top_p")
-_USUAL = {"generation_config": "neutral"}  # what a case decodes with that does not say
-_USUAL_ENGINE = {"attention": "sdpa", "compile_mode": "default"}  # and what its engine is
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup
     counts with the mean, per prompt, of its measurements before and after the case. It is not compared with itself.
     """
     measurements = baseline_measurements(case, run, same_engine=same_engine)
-    if case.status != "ok" or not measurements or _own_key(case, run) == _baseline_key(case, run, same_engine):
+    if case.status != "ok" or not measurements or run.is_own_baseline(case, same_engine=same_engine):
         return None
     base = _mean_seconds(measurements)
     pairs = [(base[sample.prompt], sample) for sample in case.samples if sample.prompt in base]
@@ -69,33 +65,15 @@ def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = Fal
     the last one alone would be a matter of luck), or is itself the baseline.
 
     A repeated measurement of fewer prompts than the first one had is completed, unless the case is itself the baseline;
-    see `_completed`.
+    see `reports.record.repeats.completed`.
     """
-    index: _Index = run.derived.get("baselines") or _index(run)
-    wanted = _baseline_key(case, run, same_engine)
-    if _own_key(case, run) == wanted:
-        return [other for _, other in index.measurements.get(wanted, ())]
-    measured = index.whole.get(wanted, ())
-    following = bisect(measured, index.places.get(id(case), len(run.cases)), key=lambda each: each[0])
+    if run.is_own_baseline(case, same_engine=same_engine):
+        return [other for _, other in run.baseline_measurements(case, same_engine=same_engine)]
+    measured = run.baseline_measurements(case, same_engine=same_engine, completed=True)
+    following = bisect(measured, run.places.get(id(case), len(run.cases)), key=lambda each: each[0])
     if 0 < following < len(measured):
         measured = measured[following - 1 : following + 1]
     return [other for _, other in measured]
-
-
-def targets_of(run: Run) -> Mapping[str, str]:
-    """Pair -> what identifies its target, as the run's header says; pairs of one target share cases without a draft."""
-    found: dict[str, str] | None = run.derived.get("targets")
-    if found is None:
-        pairs = [pair for pair in run.header.get("study", {}).get("pairs", ()) if "target" in pair]
-        found = {str(pair.get("name")): f"{pair.get('source', 'hub')}: {pair['target']}" for pair in pairs}
-        run.derived["targets"] = found
-    return found
-
-
-def target_of(case: CaseResult, run: Run) -> str:
-    """What identifies the target that a case decodes with; the pair's name where the run's header does not know it."""
-    pair = str(case.engine.get("pair", ""))
-    return targets_of(run).get(pair, pair)
 
 
 def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None) -> list[Drift]:
@@ -120,7 +98,7 @@ def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None
 
 def keeps_answers(case: CaseResult) -> bool:
     """Whether the case decodes the baseline's own model: nothing quantized that decides on tokens."""
-    return case.engine.get("target_quant", "none") == "none" and case.point.get("cache") != "quantized"
+    return case.engine.target_quant == "none" and case.point.cache != "quantized"
 
 
 def is_unproven(case: CaseResult) -> bool:
@@ -135,13 +113,12 @@ def is_uncompared(case: CaseResult) -> bool:
     That is any greedy decoding of another strategy, cache or kernels than plain decoding's own. Not asked of sampled
     cases, whose distribution is tested; nor of published figures, which come without samples.
     """
-    point = case.point
-    otherwise = point.get("strategy") != "plain" or point.get("cache", "dynamic") != "dynamic"
-    if case.kind != "decode" or not case.samples or point.get("do_sample"):
+    otherwise = case.point.strategy != "plain" or case.point.cache != "dynamic"
+    if case.kind != "decode" or not case.samples or case.point.do_sample:
         return False
     found = dict(case.facts.get("losslessness") or {})
     compared = found.get("verdict") not in (None, "not comparable") or bool(found.get("diverged"))
-    return (otherwise or bool(case.engine.get("compile"))) and not compared
+    return (otherwise or case.engine.compile) and not compared
 
 
 def is_lossless(case: CaseResult) -> bool:
@@ -170,110 +147,17 @@ def competing(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> 
         if case.status == "ok"
         and case.samples
         and is_lossless(case)
-        and (base_gen_toks is None or case.workload.get("gen_toks") == base_gen_toks)
+        and (base_gen_toks is None or case.workload.gen_toks == base_gen_toks)
     ]
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Of one run: places of its cases by identity, and the baselines' measurements by key, with their places.
-
-    whole: the same, each with all prompts of the first.
-    """
-
-    places: Mapping[int, int]
-    measurements: Mapping[tuple[Any, ...], Sequence[tuple[int, CaseResult]]]
-    whole: Mapping[tuple[Any, ...], Sequence[tuple[int, CaseResult]]]
-
-
-def _index(run: Run) -> _Index:
-    measurements: dict[tuple[Any, ...], list[tuple[int, CaseResult]]] = {}
-    for place, case in enumerate(run.cases):
-        key = _own_key(case, run) if case.status == "ok" else None
-        if key is not None:
-            measurements.setdefault(key, []).append((place, case))
-    whole = {key: _completed(of_key) for key, of_key in measurements.items()}
-    index = _Index({id(case): place for place, case in enumerate(run.cases)}, measurements, whole)
-    run.derived["baselines"] = index
-    return index
-
-
-def _completed(measurements: Sequence[tuple[int, CaseResult]]) -> list[tuple[int, CaseResult]]:
-    """The measurements of one baseline, each with all prompts of the first.
-
-    Repetitions decode a few prompts only: enough to see how much faster or slower the machine has become. What they
-    lack comes from the first, its times in the ratio of the two on the prompts that both have. That ratio's own error
-    is left out of intervals: plain decoding of the same prompts repeats far more closely than drafting differs between
-    prompts.
-    """
-    first = measurements[0][1]
-    return [(place, _with_prompts_of(first, other)) for place, other in measurements]
-
-
-def _with_prompts_of(first: CaseResult, other: CaseResult) -> CaseResult:
-    have = {sample.prompt for sample in other.samples}
-    missing = [sample for sample in first.samples if sample.prompt not in have]
-    common = _on_common_prompts(first, other)
-    if not missing or common is None:
-        return other
-    factor = drift(*common)
-    return replace(other, samples=(*other.samples, *(_slowed(sample, factor) for sample in missing)))
-
-
-def _slowed(sample: Sample, factor: float) -> Sample:
-    """The sample as it would be on a machine that needs `factor` times as long for everything."""
-    return replace(
-        sample,
-        seconds=sample.seconds * factor,
-        ttft_seconds=None if sample.ttft_seconds is None else sample.ttft_seconds * factor,
-        draft_seconds=sample.draft_seconds * factor,
-        verify_seconds=sample.verify_seconds * factor,
-        other_seconds=sample.other_seconds * factor,
-    )
 
 
 def _change(first: CaseResult, again: CaseResult, latency: Callable[[CaseResult], float | None] | None) -> float:
     """How much slower a baseline became; on the prompts that both measurements have, where their samples are known."""
     if latency is None:
-        both = _on_common_prompts(first, again) or (_latency(first.samples), _latency(again.samples))
+        both = on_common_prompts(first, again) or (_latency(first.samples), _latency(again.samples))
     else:
         both = (latency(first) or 1.0, latency(again) or 1.0)
     return drift(*both)
-
-
-def _on_common_prompts(first: CaseResult, other: CaseResult) -> tuple[float, float] | None:
-    """Seconds per token of both on the prompts that both have; None if there is none, or no time."""
-    common = {sample.prompt for sample in first.samples} & {sample.prompt for sample in other.samples}
-    both = [[sample for sample in case.samples if sample.prompt in common] for case in (first, other)]
-    if not common or any(sum(sample.seconds for sample in samples) <= 0 for samples in both):
-        return None
-    return _latency(both[0]), _latency(both[1])
-
-
-def _own_key(case: CaseResult, run: Run) -> tuple[Any, ...] | None:
-    if case.kind != "decode" or case.point.get("strategy") != "plain":
-        return None
-    return (target_of(case, run), *_engine_key(case.engine, own=True), case.point.get("cache"), *_rest(case))
-
-
-def _baseline_key(case: CaseResult, run: Run, same_engine: bool) -> tuple[Any, ...]:
-    compiled = bool(case.engine.get("compile"))
-    cache = "static" if same_engine and compiled else "dynamic"
-    return (target_of(case, run), *_engine_key(case.engine, own=same_engine), cache, *_rest(case))
-
-
-def _engine_key(engine: Mapping[str, Any], *, own: bool) -> tuple[Any, ...]:
-    kept: tuple[Any, ...] = ("none", False, *_USUAL_ENGINE.values())
-    if own:
-        kept = (engine.get("target_quant"), bool(engine.get("compile")))
-        kept += tuple(engine.get(name, usual) for name, usual in _USUAL_ENGINE.items())
-    return (engine.get("dtype"), *kept)
-
-
-def _rest(case: CaseResult) -> tuple[Any, ...]:
-    sampling = tuple(case.point.get(name) for name in _SAMPLING)
-    sampling += tuple(case.point.get(name, usual) for name, usual in _USUAL.items())
-    return (*sampling, tuple(sorted((key, str(value)) for key, value in case.workload.items())))
 
 
 def _mean_seconds(measurements: Sequence[CaseResult]) -> dict[int, tuple[float, int]]:

@@ -129,7 +129,7 @@ def _weights(case: CaseResult) -> str:
     weights = case.facts.get("weight_bytes")
     if not isinstance(weights, Mapping) or "target" not in weights:
         return ""
-    roles = ("target", "draft") if case.point.get("strategy") == "assisted" and "draft" in weights else ("target",)
+    roles = ("target", "draft") if case.point.strategy == "assisted" and "draft" in weights else ("target",)
     return " + ".join(f"{weights[role] / MIB:.1f}" for role in roles)
 
 

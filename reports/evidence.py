@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.matching import results_of
 from reports.run import CaseResult, Run, Sample
 
 Array = npt.NDArray[np.float64]
@@ -36,13 +35,13 @@ class Change:
 
 def latency_name(case: CaseResult) -> str:
     """The name under which a case's seconds per token go."""
-    return "latency_tok" if case.point.get("strategy") == "plain" else "assisted_latency_tok"
+    return "latency_tok" if case.point.strategy == "plain" else "assisted_latency_tok"
 
 
 def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> list[CaseResult]:
     """All good measurements of a case in its run; those made to confirm a suspected regression are kept apart."""
     return [
-        other for other in results_of(case.id, run) if is_timed(other) and (CONFIRMING in other.notes) == confirming
+        other for other in run.results.get(case.id, ()) if is_timed(other) and (CONFIRMING in other.notes) == confirming
     ]
 
 

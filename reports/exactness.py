@@ -61,15 +61,15 @@ class Scope:
 
 def scope(base: CaseResult, head: CaseResult, run: Run, *, same_machine: bool) -> Scope:
     """Where a case's counts and outputs must agree: everywhere, or only on the same hardware and versions."""
-    if base.workload.get("seed") != head.workload.get("seed"):
+    if base.workload.seed != head.workload.seed:
         return Scope(False, "another seed")
     if same_machine:
         return Scope(True)
-    if head.point.get("do_sample"):
+    if head.point.do_sample:
         return Scope(False, "sampled tokens differ between hardware and versions")
     if _is_synthetic(head, run) or _is_full_precision(head):
         return Scope(True)
-    kind = "quantized" if is_quantized(head) else str(head.engine.get("dtype", "not fp32"))
+    kind = "quantized" if is_quantized(head) else str(head.engine.dtype)
     return Scope(False, f"{kind} on other hardware or versions: near ties can fall the other way{_near_ties(head)}")
 
 
@@ -88,7 +88,7 @@ def compare_counts(base: CaseResult, head: CaseResult) -> list[ExactComparison]:
         )
     ]
     for metric, count in COUNTS.items():
-        if metric not in ("new_tokens", "target_forwards") and head.point.get("strategy") == "plain":
+        if metric not in ("new_tokens", "target_forwards") and head.point.strategy == "plain":
             continue
         differing = [
             (one, other) for one, other in pairs if count(one) != count(other) or _steps_differ(metric, one, other)
@@ -119,7 +119,7 @@ def bytes_of(case: CaseResult) -> dict[str, int]:
 
     A draft model counts only where it drafts: that one is loaded beside other cases is no property of theirs.
     """
-    drafts = case.point.get("strategy") == "assisted"
+    drafts = case.point.strategy == "assisted"
     return {
         f"{name}.{part}" if part else name: count
         for name in BYTES
@@ -174,8 +174,8 @@ def missing_tasks(base: Sequence[Completion], head: Sequence[Completion]) -> lis
 
 def is_quantized(case: CaseResult) -> bool:
     """Whether anything that decides on tokens is quantized: target, draft where one is used, or cache."""
-    drafts = case.point.get("strategy") == "assisted" and case.engine.get("draft_quant") not in (None, "none")
-    return case.engine.get("target_quant", "none") != "none" or drafts or case.point.get("cache") == "quantized"
+    drafts = case.point.strategy == "assisted" and case.engine.draft_quant not in (None, "none")
+    return case.engine.target_quant != "none" or drafts or case.point.cache == "quantized"
 
 
 def _changed(base: int, head: int) -> str:
@@ -217,12 +217,12 @@ def _first_step(base: Sample, head: Sample, count: Callable[[Sample], int]) -> s
 def _is_synthetic(case: CaseResult, run: Run) -> bool:
     study = run.header.get("study")
     pairs = study.get("pairs", ()) if isinstance(study, Mapping) else ()
-    named = [pair for pair in pairs if isinstance(pair, Mapping) and pair.get("name") == case.engine.get("pair")]
+    named = [pair for pair in pairs if isinstance(pair, Mapping) and pair.get("name") == case.engine.pair]
     return any(pair.get("source") == "synthetic" for pair in named) and not is_quantized(case)
 
 
 def _is_full_precision(case: CaseResult) -> bool:
-    return case.engine.get("dtype") == "fp32" and not is_quantized(case)
+    return case.engine.dtype == "fp32" and not is_quantized(case)
 
 
 def _near_ties(case: CaseResult) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.metrics import METRICS, Direction
+from reports.record.settings import PARTS
 from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, bootstrap_ratio
 
@@ -180,7 +181,7 @@ def pytest_benchmark(run: Run) -> str:
                 "group": case.experiment or None,
                 "name": name,
                 "fullname": f"{case.experiment}::{name}",
-                "params": {**case.engine, **case.point},
+                "params": vars(case.engine) | vars(case.point),
                 "param": case.id,
                 "extra_info": {"case": case.id, "again": case.again, **_clean(case.metrics)},
                 "options": {"warmup": False, "disable_gc": True, "min_rounds": 1, "max_time": 0, "min_time": 0},
@@ -216,8 +217,9 @@ def _pytest_benchmark_version() -> str:
 def _case_columns(case: CaseResult) -> Row:
     row: Row = {"case": case.id, "status": case.status, "kind": case.kind, "experiment": case.experiment}
     row |= {"again": case.again, "reason": case.reason, "started_at": case.started_at}
-    for part in ("engine", "point", "workload"):
-        row |= _scalars(part, getattr(case, part))
+    for part in PARTS:
+        known = {name: value for name, value in vars(getattr(case, part)).items() if name not in case.unstated}
+        row |= _scalars(part, known | dict(case.unknown.get(part, {})))
     return row
 
 

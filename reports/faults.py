@@ -80,8 +80,8 @@ def unmeasured(case: CaseResult, run: Run) -> tuple[FaultKind, str] | None:
     broken = [name for name, value in case.metrics.items() if not math.isfinite(value)]
     if broken:
         return "unmeasured", f"{broken[0]} is {case.metrics[broken[0]]}"
-    wanted, left_out = case.workload.get("num_samples"), case.facts.get("prompts_left_out") or 0
-    if isinstance(wanted, int) and len(case.samples) != wanted - left_out:  # left out: by its time limit or budget
+    wanted, left_out = case.workload.num_samples, case.facts.get("prompts_left_out") or 0
+    if len(case.samples) != wanted - left_out:  # left out: by its time limit or budget
         return "unmeasured", f"{len(case.samples)} of {wanted} prompts"
     return None
 

@@ -86,7 +86,7 @@ QUANTILES: dict[str, tuple[Of, float]] = {
 
 def drafts(case: CaseResult) -> bool:
     """Whether the case's tokens are drafted in some way."""
-    return bool(case.point.get("strategy", "plain") != "plain")
+    return bool(case.point.strategy != "plain")
 
 
 def shown_metric(metric: Metric, one: CaseResult, other: CaseResult) -> Metric | None:

@@ -19,7 +19,6 @@ from reports.comparison import (
     is_wrong,
     keeps_answers,
     speedup,
-    target_of,
 )
 from reports.run import CaseResult, Run
 from reports.statistics import Interval
@@ -156,13 +155,13 @@ def _solved(case: CaseResult, run: Run) -> Solved | None:
         if other.kind == "humaneval"
         and other.status == "ok"
         and "solved" in other.metrics
-        and target_of(other, run) == target_of(case, run)
-        and all(other.engine.get(key) == case.engine.get(key) for key in ("target_quant", "dtype"))
-        and other.point.get("strategy") in (case.point.get("strategy"), "plain")
+        and run.target_of(other) == run.target_of(case)
+        and (other.engine.target_quant, other.engine.dtype) == (case.engine.target_quant, case.engine.dtype)
+        and other.point.strategy in (case.point.strategy, "plain")
     ]
     if not fit:
         return None
-    chosen = min(fit, key=lambda other: other.point.get("strategy") != case.point.get("strategy"))
+    chosen = min(fit, key=lambda other: other.point.strategy != case.point.strategy)
     paired, p_value = (humaneval.comparisons(run) if run.completions else {}).get(chosen.id, (None, None))
     return Solved(
         case=chosen.id,

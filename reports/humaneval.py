@@ -13,8 +13,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from reports.comparison import target_of
 from reports.plain_text import printable
+from reports.record.settings import baseline_settings
 from reports.run import CaseResult, Completion, Run
 from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
 
@@ -133,20 +133,19 @@ def base_of(case: CaseResult, run: Run) -> CaseResult | None:
         for other in _cases(run)
         if other.id != case.id
         and other.status == case.status == "ok"
-        and other.point.get("strategy") == "plain"
-        and target_of(other, run) == target_of(case, run)
+        and other.point.strategy == "plain"
+        and run.target_of(other) == run.target_of(case)
         and other.workload == case.workload
-        and all(other.point.get(name) == case.point.get(name) for name in ("do_sample", "temperature", "top_p"))
-        and other.point.get("generation_config", "neutral") == case.point.get("generation_config", "neutral")
+        and baseline_settings(other.engine, other.point)[1] == baseline_settings(case.engine, case.point)[1]
     ]
-    plain.sort(key=lambda other: other.engine.get("pair") != case.engine.get("pair"))
-    same_dtype = [other for other in plain if other.engine.get("dtype") == case.engine.get("dtype")]
-    if case.point.get("strategy") != "plain":
-        quant = case.engine.get("target_quant")
-        return next((other for other in same_dtype if other.engine.get("target_quant") == quant), None)
-    if case.engine.get("target_quant") == "none":
+    plain.sort(key=lambda other: other.engine.pair != case.engine.pair)
+    same_dtype = [other for other in plain if other.engine.dtype == case.engine.dtype]
+    if case.point.strategy != "plain":
+        quant = case.engine.target_quant
+        return next((other for other in same_dtype if other.engine.target_quant == quant), None)
+    if case.engine.target_quant == "none":
         return None
-    return next((other for other in [*same_dtype, *plain] if other.engine.get("target_quant") == "none"), None)
+    return next((other for other in [*same_dtype, *plain] if other.engine.target_quant == "none"), None)
 
 
 def completions_of(run: Run, case_id: str) -> list[Completion]:

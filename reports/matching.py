@@ -17,13 +17,7 @@ from reports.reference import is_reference
 from reports.run import CaseResult, Run, RunFileError
 
 UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
-_USES_DRAFT = "assisted"  # the one strategy whose decoding depends on the draft that is loaded
 _PROMPTS = ("num_samples", "prompts_sha256")
-_USUAL = {
-    "generation_config": "neutral",
-    "attention": "sdpa",
-    "compile_mode": "default",
-}  # settings that runs from before they existed do not name
 _STUDY_SETTINGS = ("warmup", "nf4_double_quant", "ppl_tokens", "keep_tokens")
 
 
@@ -54,9 +48,10 @@ def identity(case: CaseResult) -> str:
 
     Left out, because they depend on what else was run: the experiment, the loaded draft where decoding does not use
     it, the ending `,n=` that an id has only where the length differs from the study's own, and the number of prompts
-    (the prompts themselves are in it, by their hash).
+    (the prompts themselves are in it, by their hash). Settings that only a newer version knows are left out, too: an id
+    tells those that are not at their default.
     """
-    return f"{_plain_id(case)} {_settings(case)}"
+    return f"{_plain_id(case)} {_known_settings(case)}"
 
 
 def hardware_key(run: Run) -> str:
@@ -147,11 +142,11 @@ def match(base: Run, head: Run) -> Matching:
         known = _stated(first) & _stated(second)
         keys = [lambda case: _settings(case, known)]
     else:
-        keys = [identity, lambda case: f"{_plain_id(case)} {_settings(case, leave_out=_PROMPTS)}"]
+        keys = [identity, lambda case: f"{_plain_id(case)} {_known_settings(case, leave_out=_PROMPTS)}"]
     pairs: dict[int, tuple[CaseResult, CaseResult]] = {}
     for number, key in enumerate(keys):
         found, first, second = _pair_up(first, second, key)
-        hashless = [pair for pair in found if not all("prompts_sha256" in case.workload for case in pair)]
+        hashless = [pair for pair in found if not all(case.workload.prompts_sha256 for case in pair)]
         kept = found if number == 0 else hashless
         pairs |= {id(one): (one, other) for one, other in kept}
         first += [one for one, _ in found if id(one) not in pairs]
@@ -168,41 +163,22 @@ def match(base: Run, head: Run) -> Matching:
 
 def repeats(case: CaseResult, run: Run) -> tuple[CaseResult, ...]:
     """The repeated measurements of a baseline in its run, in order; empty for other cases."""
-    found = [other for other in results_of(case.id, run) if other.again]
+    found = [other for other in run.results.get(case.id, ()) if other.again]
     wanted = identity(case) if found else ""
     return tuple(other for other in found if identity(other) == wanted)
 
 
-def results_of(name: str, run: Run) -> tuple[CaseResult, ...]:
-    """All results under one case id in the order of the run, repeated ones too."""
-    kept = run.derived.get("results_of")
-    if kept is None or kept[0] is not run.cases:  # a run made of another one shares what was derived from that
-        by_id: dict[str, list[CaseResult]] = defaultdict(list)
-        for case in run.cases:
-            by_id[case.id].append(case)
-        kept = run.derived["results_of"] = (run.cases, {each: tuple(cases) for each, cases in by_id.items()})
-    found: tuple[CaseResult, ...] = kept[1].get(name, ())
-    return found
-
-
-def decided_by(case: CaseResult) -> dict[str, Any]:
-    """Every setting of a case that decides what it does, from engine, point and workload; unset ones are left out.
-
-    The draft's quantization is left out where no draft is used; see `identity`.
-    """
-    merged = {**case.workload, **case.engine, **case.point}
-    if case.point.get("strategy") != _USES_DRAFT and "strategy" in case.point:
-        merged.pop("draft_quant", None)
-    return {key: value for key, value in merged.items() if value is not None and value != _USUAL.get(key)}
-
-
 def _settings(case: CaseResult, known: Iterable[str] | None = None, leave_out: Sequence[str] = ("num_samples",)) -> str:
-    found = {"kind": case.kind, **decided_by(case)}
+    found = {"kind": case.kind, **case.settings}
     kept = {key: value for key, value in found.items() if key not in leave_out}
     if known is not None:
         allowed = set(known)
         kept = {key: value for key, value in kept.items() if key in allowed}
     return json.dumps({key: _number(value) for key, value in kept.items()}, sort_keys=True, default=str)
+
+
+def _known_settings(case: CaseResult, leave_out: Sequence[str] = ("num_samples",)) -> str:
+    return _settings(case, leave_out=(*leave_out, *case.unknown_settings))
 
 
 def _number(value: Any) -> Any:
@@ -211,10 +187,7 @@ def _number(value: Any) -> Any:
 
 
 def _plain_id(case: CaseResult) -> str:
-    plain = re.sub(r",n=\d+(?=$|/)", "", case.id)
-    if "strategy" in case.point and case.point["strategy"] != _USES_DRAFT:
-        plain = re.sub(r"(/t=[^/,]*),d=[^/,]*", r"\1", plain)
-    return plain
+    return re.sub(r",n=\d+(?=$|/)", "", case.id)
 
 
 def _pair_up(
@@ -247,7 +220,7 @@ def _once(run: Run) -> list[CaseResult]:
         if case.again:
             continue
         of_case = found.setdefault((case.id, _settings(case, leave_out=_PROMPTS)), {})
-        prompts = str(case.workload.get("prompts_sha256", ""))
+        prompts = case.workload.prompts_sha256 or ""
         if not prompts:
             of_case.clear()
         of_case.pop("", None)
@@ -256,16 +229,16 @@ def _once(run: Run) -> list[CaseResult]:
 
 
 def _stated(cases: Iterable[CaseResult]) -> set[str]:
-    return {key for case in cases for key in decided_by(case)} | {"kind"}
+    return {key for case in cases for key in case.settings} | {"kind"}
 
 
 def _workloads(run: Run) -> dict[tuple[str, str], dict[str, set[str]]]:
     """(kind, pair) -> key of the workload -> its values over the cases, as text."""
     found: dict[tuple[str, str], dict[str, set[str]]] = {}
     for case in run.cases:
-        of_pair = found.setdefault((case.kind, str(case.engine.get("pair", ""))), {})
-        for key, value in case.workload.items():
-            if value is not None:
+        of_pair = found.setdefault((case.kind, case.engine.pair), {})
+        for key, value in vars(case.workload).items():
+            if value is not None and key not in case.unstated:
                 of_pair.setdefault(key, set()).add(_short(value))
     return found
 
@@ -291,7 +264,7 @@ def _revisions(run: Run) -> dict[str, str]:
     for case in run.cases:
         revisions = case.facts.get("revisions")
         for role, revision in (revisions if isinstance(revisions, Mapping) else {}).items():
-            found[f"{role} of {case.engine.get('pair', '?')}"] = str(revision)
+            found[f"{role} of {case.engine.pair or '?'}"] = str(revision)
     return found
 
 

@@ -375,9 +375,7 @@ def _environment(run: Run) -> Iterator[tuple[str, str]]:
     workload = study.get("workload", {})
     if workload:
         yield "workload", ", ".join(f"{key} {value}" for key, value in workload.items())
-    hashes = dict.fromkeys(
-        str(case.workload["prompts_sha256"]) for case in run.cases if "prompts_sha256" in case.workload
-    )
+    hashes = dict.fromkeys(case.workload.prompts_sha256 for case in run.cases if case.workload.prompts_sha256)
     if hashes:
         yield "prompts, SHA-256", ", ".join(hashes)
     versions = environment.get("versions", {})

@@ -12,6 +12,7 @@ step, whose overhead is counted apart; prompt lookup is taken to draft for nothi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -119,7 +120,7 @@ def predictions(run: Run) -> list[Prediction]:
             Prediction(
                 case=case.id,
                 baseline=base.id,
-                k=int(case.point["assist_toks"]),
+                k=case.point.assist_toks or 0,
                 alpha=case.metrics.get("alpha"),
                 conditional_rates=acceptance.conditional_rates,
                 draft_cost=costs.draft,
@@ -143,14 +144,14 @@ def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]
     """
     settings: dict[tuple[Any, ...], list[CaseResult]] = {}
     for case in _predictable(run):
-        if case.point.get("assist_schedule") in (None, "constant"):
+        if case.point.assist_schedule in (None, "constant"):
             settings.setdefault(_setting(case), []).append(case)
     found = []
     for cases in settings.values():
         base, costs = _base(cases[0], run), _costs(cases[0])
         if base is None or costs is None:
             continue
-        by_k = {int(case.point["assist_toks"]): case for case in cases}
+        by_k = {case.point.assist_toks or 0: case for case in cases}
         taken = {k: acceptance_of(case.samples, k) for k, case in by_k.items()}
         if not any(one.steps for one in taken.values()):
             continue
@@ -257,8 +258,8 @@ def _predictable(run: Run) -> list[CaseResult]:
         if case.kind == "decode"
         and case.status == "ok"
         and case.samples
-        and case.point.get("strategy") in PREDICTED
-        and case.point.get("assist_toks")
+        and case.point.strategy in PREDICTED
+        and case.point.assist_toks
     ]
 
 
@@ -294,7 +295,7 @@ def _costs(case: CaseResult) -> Costs | None:
     seconds = {int(positions): float(value) for positions, value in facts["target_seconds"].items()}
     one = seconds[1]
     verify = {positions: value / one for positions, value in seconds.items()}
-    if case.point["strategy"] == "prompt_lookup":
+    if case.point.strategy == "prompt_lookup":
         return Costs(0.0, verify)
     if "draft_token_seconds" not in facts:
         return None
@@ -308,7 +309,7 @@ def _step_cost(costs: Costs, drafted: int) -> float:
 
 def _prefill(case: CaseResult) -> float:
     """The draft's prefill of one prompt, in units of one target forward."""
-    if case.point["strategy"] == "prompt_lookup":
+    if case.point.strategy == "prompt_lookup":
         return 0.0
     facts = case.facts["forward_costs"]
     return float(facts.get("draft_prefill_seconds", 0.0)) / float(facts["target_seconds"]["1"])
@@ -329,9 +330,8 @@ def _tokens(case: CaseResult) -> int:
 
 
 def _setting(case: CaseResult) -> tuple[Any, ...]:
-    point = {name: value for name, value in case.point.items() if name != "assist_toks"}
-    return tuple(str(sorted(part.items(), key=str)) for part in (case.engine, point, case.workload))
+    return (case.engine, dataclasses.replace(case.point, assist_toks=None), case.workload)
 
 
 def _without_k(case: CaseResult) -> str:
-    return case.id.replace(f",k={case.point['assist_toks']}", "")
+    return case.id.replace(f",k={case.point.assist_toks}", "")

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone, case_id
 from reports.run import CaseResult, Run, RunFileError, read_run
 
 PUBLISHED = "published elsewhere, not measured here"
 
 _PAIRS = {"Llama-3.2-1B": "llama3-8b-1b", "Llama-3.2-3B": "llama3-8b-3b", "": "llama3-8b-1b"}
 _TARGET = "Llama-3.1-8B"
-_WORKLOAD = {"prompts": "wikitext", "num_samples": 500, "max_prompt": 128, "gen_toks": 128}
+_WORKLOAD: Mapping[str, Any] = {"prompts": "wikitext", "num_samples": 500, "max_prompt": 128, "gen_toks": 128}
+_UNSTATED = frozenset({"seed", "eos_stops"})
 _QUANTIZATIONS = ("none", "8bit", "4bit")
 _COLUMNS = (
     "experiment",
@@ -132,7 +134,7 @@ def _header(path: Path, comments: Sequence[str], cases: Sequence[CaseResult]) ->
     drafts = {pair: draft for draft, pair in _PAIRS.items() if draft}
     pairs = [
         {"name": name, "target": _TARGET, "draft": drafts[name]}
-        for name in dict.fromkeys(str(case.engine["pair"]) for case in cases)
+        for name in dict.fromkeys(str(case.engine.pair) for case in cases)
     ]
     return {
         "reference": PUBLISHED,
@@ -151,71 +153,52 @@ def _cases(row: _Row) -> list[CaseResult]:
         )
     target_quant = row.text("target_quant", _QUANTIZATIONS)
     draft_quant = row.text("draft_quant", _QUANTIZATIONS) if assisted else None
-    engine = {
-        "pair": _PAIRS[draft],
-        "target_quant": target_quant,
-        "draft_quant": draft_quant,
-        "dtype": "bf16",
-        "compile": False,
-    }
+    engine = EngineKey(_PAIRS[draft], target_quant, draft_quant, dtype="bf16")
     point = _point(row, assisted)
-    quantized = target_quant != "none" or draft_quant not in (None, "none")
-    drafting = f",d={draft_quant}" if assisted else ""
-    case_id = f"{engine['pair']}/t={target_quant}{drafting},bf16/{_point_id(point)}"
+    quantized = target_quant != "none" or draft_quant not in ("none", None)
+    name = case_id(engine, point)
     perplexity, pass_at_1, speedup = (row.number(name) for name in ("perplexity", "pass_at_1", "speedup"))
     facts = {"perplexity": perplexity, "published_speedup": speedup}
     decode = CaseResult(
-        case_id,
+        name,
         "ok",
         experiment="quantization" if quantized else "speculative_decoding" if assisted else "baseline",
         engine=engine,
         point=point,
-        workload=dict(_WORKLOAD),
+        workload=WorkloadDone(**_WORKLOAD),
         metrics=_metrics(row, "assisted_" if assisted else ""),
         facts={name: value for name, value in facts.items() if value is not None},
         notes=(PUBLISHED,),
+        unstated=_UNSTATED,
     )
     if pass_at_1 is None:
         return [decode]
     solved = CaseResult(
-        f"{case_id}/humaneval,base",
+        case_id(engine, point, variant="humaneval,base"),
         "ok",
         "humaneval",
         experiment="humaneval",
         engine=engine,
         point=point,
-        workload={"prompts": "humaneval", "prompt_form": "base"},
+        workload=WorkloadDone("humaneval", prompt_form="base"),
         metrics={"pass_at_1": pass_at_1},
         notes=(PUBLISHED,),
+        unstated=_UNSTATED | {"num_samples", "max_prompt", "gen_toks"},
     )
     return [decode, solved]
 
 
-def _point(row: _Row, assisted: bool) -> dict[str, Any]:
+def _point(row: _Row, assisted: bool) -> DecodingPoint:
     toks = row.needed("assist_toks") if assisted else None
     if toks is not None and toks != int(toks):
         raise RunFileError(f"{row.where}: assist_toks is {toks:g}; it counts tokens, give a whole number")
-    return {
-        "strategy": "assisted" if assisted else "plain",
-        "assist_toks": None if toks is None else int(toks),
-        "confidence_threshold": row.number("confidence_threshold"),
-        "assist_schedule": "constant" if assisted else None,
-        "exit_layer": None,
-        "lookup_ngram": None,
-        "do_sample": row.text("do_sample", ("true", "false")) == "true",
-        "temperature": None,
-        "top_p": None,
-        "cache": "dynamic",
-    }
-
-
-def _point_id(point: Mapping[str, Any]) -> str:
-    parts = [point["strategy"]]
-    if point["assist_toks"] is not None:
-        parts.append(f"k={point['assist_toks']}")
-    if point["confidence_threshold"] is not None:
-        parts.append(f"p={point['confidence_threshold']:g}")
-    return ",".join([*parts, "sampled" if point["do_sample"] else "greedy", point["cache"]])
+    return DecodingPoint(
+        "assisted" if assisted else "plain",
+        assist_toks=None if toks is None else int(toks),
+        confidence_threshold=row.number("confidence_threshold"),
+        assist_schedule="constant" if assisted else None,
+        do_sample=row.text("do_sample", ("true", "false")) == "true",
+    )
 
 
 def _metrics(row: _Row, prefix: str) -> dict[str, float]:

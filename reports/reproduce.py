@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reports.comparison import speedup
+from reports.record.settings import PARTS
 from reports.run import CaseResult, Run
 
 _WITH_VALUE = ("-m", "-k", "-p", "-o", "-W", "-n")
@@ -32,9 +33,8 @@ def case_command(case: CaseResult, run: Run) -> str:
 
 def case_settings(case: CaseResult) -> str:
     """The case's engine, point and workload as JSON, without what does not apply."""
-    parts = {"engine": case.engine, "point": case.point, "workload": case.workload}
     kept = {
-        name: {key: value for key, value in part.items() if value is not None} for name, part in parts.items() if part
+        part: {key: value for key, value in vars(getattr(case, part)).items() if value is not None} for part in PARTS
     }
     return json.dumps({"id": case.id, **kept}, indent=2, ensure_ascii=False)
 

@@ -12,14 +12,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import orjson
 
+from reports.record.checked import converted, unknown_to
+from reports.record.repeats import completed
+from reports.record.settings import (
+    PARTS,
+    DecodingPoint,
+    EngineKey,
+    WorkloadDone,
+    baseline_settings,
+    current_id,
+    decided_by,
+)
 from reports.run_checks import check_case, check_header, check_samples, check_times
 
 SCHEMA = 1
@@ -72,15 +83,17 @@ class CaseResult:
 
     again marks the second measurement of a baseline, at the end of its engine's block. facts holds figures
     that are not per sample (memory, load seconds, compile seconds...), each a number with its unit in its name.
+    unknown: settings of a newer version, by part and name, kept as they are. unstated: settings that the source does
+    not tell, as published figures do not; they hold their default and say nothing.
     """
 
     id: str
     status: Status
     kind: Kind = "decode"
     experiment: str = ""
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    point: Mapping[str, Any] = field(default_factory=dict)
-    workload: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineKey = field(default_factory=lambda: EngineKey(""))
+    point: DecodingPoint = field(default_factory=DecodingPoint)
+    workload: WorkloadDone = field(default_factory=WorkloadDone)
     reason: str = ""
     again: bool = False
     started_at: str = ""
@@ -89,6 +102,21 @@ class CaseResult:
     facts: Mapping[str, Any] = field(default_factory=dict)
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unstated: frozenset[str] = frozenset()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting that decides what the case does, by name, as far as it is known; see `decided_by`."""
+        known = decided_by(self.engine, self.point, self.workload)
+        if self.unstated:
+            known = {name: value for name, value in known.items() if name not in self.unstated}
+        return known | self.unknown_settings
+
+    @property
+    def unknown_settings(self) -> dict[str, Any]:
+        """The settings of a newer version, under `part.name`."""
+        return {f"{part}.{name}": value for part, values in self.unknown.items() for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -117,8 +145,7 @@ class Completion:
 class Run:
     """A whole run file. header: study, environment and settings as written; complete: its end line is there.
 
-    completions: those of HumanEval cases, finished or not, each with its verdict if it has one. derived: what other
-    modules work out once for the whole run and look up again, under their own names.
+    completions: those of HumanEval cases, finished or not, each with its verdict if it has one.
     """
 
     path: Path
@@ -128,12 +155,73 @@ class Run:
     end: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     completions: tuple[Completion, ...] = ()
-    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def finished(self) -> dict[str, CaseResult]:
         """The last result of every case, by id; repeats of baselines are not in it."""
         return {case.id: case for case in self.cases if not case.again}
+
+    @cached_property
+    def results(self) -> Mapping[str, tuple[CaseResult, ...]]:
+        """All results of every case in their order, by id; repeats of baselines are in it."""
+        by_id: dict[str, list[CaseResult]] = {}
+        for case in self.cases:
+            by_id.setdefault(case.id, []).append(case)
+        return {name: tuple(cases) for name, cases in by_id.items()}
+
+    @cached_property
+    def places(self) -> Mapping[int, int]:
+        """Where each case, by its `id()`, stands among the cases."""
+        return {id(case): place for place, case in enumerate(self.cases)}
+
+    @cached_property
+    def targets(self) -> Mapping[str, str]:
+        """Pair -> its target model and where that comes from, as far as the header tells it."""
+        pairs = self.header.get("study", {}).get("pairs", ())
+        return {
+            str(pair.get("name")): f"{pair.get('source', 'hub')}: {pair['target']}"
+            for pair in pairs
+            if pair.get("target")
+        }
+
+    def target_of(self, case: CaseResult) -> str:
+        """What identifies the target that a case decodes with; the pair's name where the header does not know it."""
+        return self.targets.get(case.engine.pair, case.engine.pair)
+
+    @cached_property
+    def plain_measurements(self) -> Mapping[Hashable, tuple[tuple[int, CaseResult], ...]]:
+        """The measurements of plain decoding that ended well with their places, by what they decode and with what."""
+        measured: dict[Hashable, list[tuple[int, CaseResult]]] = {}
+        for place, case in enumerate(self.cases):
+            if case.kind == "decode" and case.status == "ok" and case.point.strategy == "plain":
+                measured.setdefault(self._asked(case, case.engine, case.point), []).append((place, case))
+        return {asked: tuple(cases) for asked, cases in measured.items()}
+
+    @cached_property
+    def completed_measurements(self) -> Mapping[Hashable, tuple[tuple[int, CaseResult], ...]]:
+        """As `plain_measurements`, each with all prompts of the first of its kind; see `completed`."""
+        return {asked: tuple(completed(cases)) for asked, cases in self.plain_measurements.items()}
+
+    def baseline_measurements(
+        self, case: CaseResult, *, same_engine: bool = False, completed: bool = False
+    ) -> tuple[tuple[int, CaseResult], ...]:
+        """All measurements of the case's baseline with their places, under whichever pair of its target they were made.
+
+        completed: each with all prompts of the first.
+        """
+        engine, point = baseline_settings(case.engine, case.point, same_engine=same_engine)
+        measured = self.completed_measurements if completed else self.plain_measurements
+        return measured.get(self._asked(case, engine, point), ())
+
+    def is_own_baseline(self, case: CaseResult, *, same_engine: bool = False) -> bool:
+        """Whether the case is what its baseline would be."""
+        engine, point = baseline_settings(case.engine, case.point, same_engine=same_engine)
+        return case.kind == "decode" and self._asked(case, engine, point) == self._asked(case, case.engine, case.point)
+
+    def _asked(self, case: CaseResult, engine: EngineKey, point: DecodingPoint) -> Hashable:
+        """What is asked of a target: the same for pairs that share it, and for a draft that is loaded but not used."""
+        known = dataclasses.replace(engine.of_case(point), pair=self.target_of(case)), point, case.workload
+        return (*known, repr(sorted(case.unknown_settings.items()))) if case.unknown else known
 
 
 class RunWriter:
@@ -172,7 +260,10 @@ class RunWriter:
 def case_line(result: CaseResult) -> dict[str, Any]:
     """A case as a JSON line; the line's `kind` is `case`, what was measured is under `case_kind`."""
     line = _without_defaults(result)
-    line.pop("kind", None)
+    for name in ("kind", "unknown", "unstated"):
+        line.pop(name, None)
+    for part in PARTS:
+        line[part] = {**vars(getattr(result, part)), **result.unknown.get(part, {})}
     if result.samples:
         line["samples"] = [_without_defaults(sample) for sample in result.samples]
     return {"kind": "case", "case_kind": result.kind, **line}
@@ -221,6 +312,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
     completions: dict[tuple[Any, ...], Completion] = {}
     end: dict[str, Any] = {}
     warnings: list[str] = []
+    unknown: dict[str, None] = {}
     for number, offset, line in _lines(path, warnings, parse_line if with_samples else _parse_without_samples):
         kind = line.get("kind")
         if kind == "run":
@@ -233,6 +325,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             if header is None:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
             cases.append(_case(path, number, line if with_samples else {**line, "samples": ()}))
+            unknown |= dict.fromkeys(cases[-1].unknown_settings)
             offsets.append(offset)
             end = {}
         elif kind in ("completion", "verdict"):
@@ -245,6 +338,11 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             )
     if header is None:
         raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
+    if unknown:
+        warnings.append(
+            f"{path}: settings of a newer version: {', '.join(unknown)}; they are kept, and cases told apart by their "
+            "ids; update decodebench"
+        )
     run = Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()))
     return Outline(run, tuple(offsets))
 
@@ -256,6 +354,7 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
         raise RunFileError(f"{path}: exists already; name a new file for the merged run")
     writer = RunWriter(path)
     header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
+    header["study"] = _with_all_pairs(header.get("study", {}), runs)
     writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
     for run in runs:
         for one in run.completions:
@@ -267,6 +366,15 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
     if all(run.complete for run in runs):
         writer.end({"merged": True})
     writer.close()
+
+
+def _with_all_pairs(study: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
+    """The study of a merged run: that of the first, with the pairs of all, by whose targets baselines are found."""
+    pairs: dict[str, Any] = {}
+    for run in runs:
+        for pair in run.header.get("study", {}).get("pairs", ()):
+            pairs.setdefault(str(pair.get("name")), pair)
+    return {**study, "pairs": list(pairs.values())} if pairs else dict(study)
 
 
 def drop_torn_tail(path: Path) -> None:
@@ -364,27 +472,34 @@ def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
     values["kind"] = line.get("case_kind", "decode")
     try:
         check_case(line)
-        if values.get("point", {}).get("strategy") in _DRAFTLESS:
-            values["id"] = without_unused_draft(line["id"])
-            values["engine"] = {**line.get("engine", {}), "draft_quant": None}
+        values |= _settings(line)
         check_samples(line.get("samples", ()))
         values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
         values["notes"] = tuple(line.get("notes", ()))
+        if isinstance(values.get("id"), str):
+            values["id"] = current_id(values["id"])
         return CaseResult(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
 
 
-_DRAFTLESS = ("plain", "prompt_lookup", "early_exit")
-_UNUSED_DRAFT = re.compile(rf"^([^/]*/t=[^/,]*),d=[^/,]*(,[^/]*/(?:{'|'.join(_DRAFTLESS)})\b)")
+def _settings(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Engine, point and workload of a case as types, those that the line lacks at their defaults, and what is unknown.
 
-
-def without_unused_draft(case_id: str) -> str:
-    """A case's id without the draft's quantization where the strategy drafts without a draft model.
-
-    In older run files such cases ran with a draft loaded beside them, and their ids name it.
+    Versions that loaded a draft for every case named its quantization where no draft was used; it is left out.
     """
-    return _UNUSED_DRAFT.sub(r"\1\2", case_id)
+    given: dict[str, dict[str, Any]] = {part: {**line.get(part, {})} for part in PARTS}
+    given["engine"].setdefault("pair", "")
+    if line.get("case_kind") == "humaneval":  # what its lines left out goes without saying there
+        workload = given["workload"]
+        problems, samples = workload.get("problems"), workload.get("samples")
+        if isinstance(problems, int) and isinstance(samples, int):
+            workload.setdefault("num_samples", problems * samples)
+        workload.setdefault("eos_stops", True)
+    settings: dict[str, Any] = {part: converted(given[part], kind, part) for part, kind in PARTS.items()}
+    settings["engine"] = settings["engine"].of_case(settings["point"])
+    unknown = {part: unknown_to(given[part], kind) for part, kind in PARTS.items()}
+    return settings | {"unknown": {part: values for part, values in unknown.items() if values}}
 
 
 _COMPLETION_FIELDS = {item.name for item in dataclasses.fields(Completion)}
@@ -395,9 +510,10 @@ def _completion(
 ) -> None:
     """Take up a completion, or the verdict on one that came before."""
     values = {key: value for key, value in line.items() if key in _COMPLETION_FIELDS}
+    if isinstance(values.get("case"), str):
+        values["case"] = current_id(values["case"])
+    place = tuple(values.get(key) for key in ("case", "task_id", "sample"))
     try:
-        values["case"] = without_unused_draft(values["case"])
-        place = tuple(values.get(key) for key in ("case", "task_id", "sample"))
         check_times("seconds", [line.get("seconds", 0.0)])
         if line["kind"] == "completion":
             completions[place] = Completion(**values)

@@ -21,8 +21,6 @@ _OBJECTS_OF_CASE = (
     "facts.revisions",
     "telemetry",
 )
-_SETTINGS = ("engine", "point", "workload")
-_LENGTHS = ("workload.gen_toks", "workload.max_prompt")
 _NUMBERS_OF_FACTS = (
     "perplexity",
     "memory_allocated_bytes",
@@ -72,15 +70,10 @@ def check_case(line: Mapping[str, Any]) -> None:
         _check(line, key, lambda value: isinstance(value, str), "a text")
     _check(line, "again", lambda value: isinstance(value, bool), "true or false")
     _check(line, "notes", _is_list_of_texts, "a list of texts")
-    for outer in _SETTINGS:
-        _check_values(line, outer, lambda value: not isinstance(value, dict | list | tuple), "one value")
-    for key in _LENGTHS:
-        _check(line, key, lambda value: type(value) is int, "a whole number")
     _check_values(line, "metrics", _is_finite, "a finite number")
     facts = line.get("facts", {})
     for name in _NUMBERS_OF_FACTS:
         _check(line, f"facts.{name}", _is_finite_or_none, "a finite number")
-    _check(line, "point.assist_toks", _is_finite_or_none, "a whole number")
     _check(line, "facts.weight_bytes", lambda value: isinstance(value, dict), "an object")
     _check_values(facts, "weight_bytes", _is_finite, "a finite number", "facts.")
     for sampler in _SAMPLERS:

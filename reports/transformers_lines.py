@@ -7,10 +7,9 @@ the only place where transformers reads them (huggingface/transformers issue 407
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from reports.record.settings import DecodingPoint, EngineKey
 from reports.run import CaseResult, Run
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16", "fp32": "torch.float32"}
@@ -53,11 +52,11 @@ def weights_of(run: Run, pair: str) -> Weights:
 def transformers_lines(case: CaseResult, run: Run) -> list[str]:
     """The lines, without trailing newlines: imports, TARGET and DRAFT, loading, settings, one generation."""
     engine, point = case.engine, case.point
-    weights = weights_of(run, str(engine.get("pair", "")))
-    with_draft = point.get("strategy") == "assisted"
+    weights = weights_of(run, engine.pair)
+    with_draft = point.strategy == "assisted"
     double = bool(run.header.get("study", {}).get("nf4_double_quant", True))
     device = "cuda:0" if run.header.get("environment", {}).get("hardware", {}).get("gpu") else "cpu"
-    quants = [str(engine.get("target_quant", "none"))] + ([str(engine.get("draft_quant"))] if with_draft else [])
+    quants = [engine.target_quant] + ([str(engine.draft_quant)] if with_draft else [])
     names = [
         "AutoModelForCausalLM",
         "AutoTokenizer",
@@ -68,7 +67,7 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
     for quant in sorted(set(quants) & set(_QUANTIZED)):
         name, made = _QUANTIZED[quant]
         lines += f"{name} = {made.format(double=double)}".split("\n")
-    dtype = _DTYPES.get(str(engine.get("dtype")), "torch.bfloat16")
+    dtype = _DTYPES.get(engine.dtype, "torch.bfloat16")
     lines += _loading("model", "TARGET", weights.target, dtype, device, quants[0])
     revision = _revision(weights.target)
     lines.append(f"tokenizer = AutoTokenizer.from_pretrained(TARGET{revision})")
@@ -108,46 +107,46 @@ def _loading(name: str, constant: str, model: str, dtype: str, device: str, quan
     ]
 
 
-def _draft_knobs(point: Mapping[str, Any]) -> list[str]:
-    holder = {"assisted": "assistant", "early_exit": "model"}.get(str(point.get("strategy")))
+def _draft_knobs(point: DecodingPoint) -> list[str]:
+    holder = {"assisted": "assistant", "early_exit": "model"}.get(point.strategy)
     if holder is None:
         return []
     return [
         "# transformers reads these three from the drafting model's own generation config, nowhere else",
-        f"{holder}.generation_config.num_assistant_tokens = {point.get('assist_toks')}",
-        f'{holder}.generation_config.num_assistant_tokens_schedule = "{point.get("assist_schedule") or "constant"}"',
-        f"{holder}.generation_config.assistant_confidence_threshold = {point.get('confidence_threshold') or 0.0}",
+        f"{holder}.generation_config.num_assistant_tokens = {point.assist_toks}",
+        f'{holder}.generation_config.num_assistant_tokens_schedule = "{point.assist_schedule or "constant"}"',
+        f"{holder}.generation_config.assistant_confidence_threshold = {point.confidence_threshold or 0.0}",
     ]
 
 
-def _compiling(engine: Mapping[str, Any], point: Mapping[str, Any], with_draft: bool) -> list[str]:
-    if not engine.get("compile"):
+def _compiling(engine: EngineKey, point: DecodingPoint, with_draft: bool) -> list[str]:
+    if not engine.compile:
         return []
-    dynamic = point.get("strategy") != "plain" or point.get("cache") != "static"
+    dynamic = point.strategy != "plain" or point.cache != "static"
     names = ["model", *(["assistant"] if with_draft else [])]
     return [f"{name}.forward = torch.compile({name}.forward, dynamic={dynamic})" for name in names]
 
 
 def _arguments(case: CaseResult, weights: Weights) -> dict[str, str]:
     point = case.point
-    strategy, cache = point.get("strategy"), point.get("cache")
-    found = {"max_new_tokens": str(case.workload.get("gen_toks", 128)), "do_sample": str(bool(point.get("do_sample")))}
-    if point.get("do_sample"):
-        found |= {"temperature": str(point.get("temperature")), "top_p": str(point.get("top_p")), "top_k": "0"}
+    strategy, cache = point.strategy, point.cache
+    found = {"max_new_tokens": str(case.workload.gen_toks), "do_sample": str(point.do_sample)}
+    if point.do_sample:
+        found |= {"temperature": str(point.temperature), "top_p": str(point.top_p), "top_k": "0"}
     if strategy == "assisted":
         found["assistant_model"] = "assistant"
         if not weights.same_tokenizer:
             found |= {"tokenizer": "tokenizer", "assistant_tokenizer": "assistant_tokenizer"}
     elif strategy == "prompt_lookup":
-        found["prompt_lookup_num_tokens"] = str(point.get("assist_toks"))
-        found["max_matching_ngram_size"] = str(point.get("lookup_ngram") or 2)
+        found["prompt_lookup_num_tokens"] = str(point.assist_toks)
+        found["max_matching_ngram_size"] = str(point.lookup_ngram or 2)
     elif strategy == "early_exit":
-        found["assistant_early_exit"] = str(point.get("exit_layer"))
+        found["assistant_early_exit"] = str(point.exit_layer)
     if cache == "none":
         found["use_cache"] = "False"
     elif cache != "dynamic":
         found["cache_implementation"] = f'"{cache}"'
-    if case.engine.get("compile") or cache == "static":
+    if case.engine.compile or cache == "static":
         found["disable_compile"] = "True"  # of generate's own compiling, which would come on top or uninvited
     return found
 

@@ -56,7 +56,7 @@ def accepted(run: Run) -> list[Accepted]:
             Position(i + 1, len(counts.steps), judged, hits)
             for i, (judged, hits) in enumerate(zip(counts.judged, counts.accepted, strict=True))
         )
-        setting = case.id.replace(f",k={case.point.get('assist_toks')}", "")
+        setting = case.id.replace(f",k={case.point.assist_toks}", "")
         if positions and len(positions) > len(found[setting].positions if setting in found else ()):
             found[setting] = Accepted(names[case.id], positions)
     return sorted(found.values(), key=lambda one: -sum(at.accepted for at in one.positions))

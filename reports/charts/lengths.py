@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import altair as alt
@@ -46,12 +47,11 @@ class Length:
 
 def by_cache(run: Run) -> dict[str, tuple[Length, ...]]:
     """Cache -> its lengths, of the engine and sampling with most lengths that were measured without a cache as well."""
-    groups: dict[tuple[str, ...], dict[str, dict[int, CaseResult]]] = {}
+    groups: dict[Hashable, dict[str, dict[int, CaseResult]]] = {}
     for case in run.finished.values():
-        if is_measured(case) and case.samples and case.point.get("strategy") == "plain":
-            rest = {key: value for key, value in case.workload.items() if key != "gen_toks"}
-            key = tuple(str(part) for part in (dict(case.engine), case.point.get("do_sample"), rest))
-            lengths = groups.setdefault(key, {}).setdefault(str(case.point.get("cache", "dynamic")), {})
+        if is_measured(case) and case.samples and case.point.strategy == "plain":
+            key = (case.engine, case.point.do_sample, dataclasses.replace(case.workload, gen_toks=0))
+            lengths = groups.setdefault(key, {}).setdefault(case.point.cache, {})
             lengths[case.samples[0].new_tokens] = case
     several = [{cache: lengths for cache, lengths in group.items() if len(lengths) > 1} for group in groups.values()]
     both = [group for group in several if "none" in group and len(group) > 1]

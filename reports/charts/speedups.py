@@ -50,7 +50,7 @@ def settings(run: Run) -> list[Setting]:
     """The settings that draft a number of tokens, most k first, then the fastest."""
     by_setting: dict[str, list[Measured]] = {}
     for case in run.finished.values():
-        k = int(case.point.get("assist_toks") or 0)
+        k = int(case.point.assist_toks or 0)
         found = speedup(case, run, same_engine=True) if is_measured(case) and case.samples and k else None
         if found is not None:
             by_setting.setdefault(_without_k(case), []).append(Measured(case, k, found.interval))
@@ -195,7 +195,7 @@ def _table(found: Sequence[Setting]) -> Table:
 
 
 def _without_k(case: CaseResult) -> str:
-    return case.id.replace(f",k={case.point['assist_toks']}", "")
+    return case.id.replace(f",k={case.point.assist_toks}", "")
 
 
 def _name(name: str, k: int) -> str:

@@ -79,7 +79,7 @@ def stretches(run: Run, quantity: Quantity) -> list[Stretch]:
         if series is not None:
             scaled = tuple(quantity.scale * float(value) for value in series["values"])
             name = names.get(case.id, case.id) + (" again" if case.again else "")
-            drafts = case.point.get("strategy") != "plain"
+            drafts = case.point.strategy != "plain"
             found.append(Stretch(name, drafts, clock, tuple(map(float, series["seconds"])), scaled))
         clock += _window(case)
     return found

@@ -74,9 +74,8 @@ def test_a_run(request):
     })
     writer.case(CaseResult(
         "p/plain", "ok", experiment="baseline",
-        engine={"pair": "p", "target_quant": "none", "draft_quant": "none", "dtype": "fp32", "compile": False},
-        point={"strategy": "plain", "do_sample": False, "cache": "dynamic"},
-        workload={"prompts": "embedded", "num_samples": 3, "prompts_sha256": "abc"},
+        engine=EngineKey("p", draft_quant=None, dtype="fp32"),
+        workload=WorkloadDone("embedded", num_samples=3, prompts_sha256="abc"),
         samples=samples, metrics=derive(samples, speculative=False),
     ))
     if FAILED:

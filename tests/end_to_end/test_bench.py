@@ -66,12 +66,12 @@ def test_a_run_ends_with_the_table_and_a_complete_file(spied: Callable[..., Spie
     assert sum(case.again for case in found.run.cases) == 2
     assert found.run.complete
     assert found.run.end["seconds"]["total"] > 0
-    assert len({case.workload["prompts_sha256"] for case in found.run.cases}) == 1
+    assert len({case.workload.prompts_sha256 for case in found.run.cases}) == 1
     assert found.run.header["environment"]["versions"]["torch"]
 
 
 def test_every_strategy_writes_what_plain_decoding_writes_in_fp32(spied: Callable[..., Spied]) -> None:
-    cases = [case for case in spied().run.cases if case.engine["dtype"] == "fp32"]
+    cases = [case for case in spied().run.cases if case.engine.dtype == "fp32"]
     assert len({tuple(sample.output_tokens for sample in case.samples) for case in cases}) == 1
 
 
@@ -161,7 +161,7 @@ def test_the_embedded_pair_in_brief(run_bench: Bench, tmp_path: Path) -> None:
     run = read_run(results)
     assert {case.status for case in run.cases} == {"ok"}, done.stdout
     assert done.returncode == 0
-    assert {case.point["strategy"] for case in run.cases} >= {"plain", "assisted", "prompt_lookup"}
+    assert {case.point.strategy for case in run.cases} >= {"plain", "assisted", "prompt_lookup"}
     assert len({case.samples[0].output_sha256 for case in run.cases}) == 1, "the same answer by every strategy"
-    assisted = next(case for case in run.cases if case.point["strategy"] == "assisted")
+    assisted = next(case for case in run.cases if case.point.strategy == "assisted")
     assert assisted.metrics["accepted"] > 0

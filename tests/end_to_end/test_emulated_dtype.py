@@ -29,15 +29,15 @@ def test_auto_is_native_and_an_emulated_dtype_is_told_loudly(run_bench: Run, tmp
     assert done.stdout.count(f"dtype auto is fp32: {reason}") == 1
     assert done.stdout.count("WARNING: bf16: ") == 1
     measured = [case for case in run.cases if case.status == "ok"]
-    assert {case.engine["dtype"] for case in measured} == {"fp32", "bf16"}
+    assert {case.engine.dtype for case in measured} == {"fp32", "bf16"}
     for case in measured:
         told = [note for note in case.notes if "is emulated" in note and "--dtype auto" in note]
-        assert bool(told) == (case.engine["dtype"] == "bf16")
-        assert case.facts["attention"] == case.engine["attention"]
-    skipped = {case.engine["dtype"]: case.reason for case in run.cases if case.status == "skipped"}
+        assert bool(told) == (case.engine.dtype == "bf16")
+        assert case.facts["attention"] == case.engine.attention
+    skipped = {case.engine.dtype: case.reason for case in run.cases if case.status == "skipped"}
     assert "use --dtype bf16" in skipped["fp32"], "flash attention has no fp32"
     assert "flash_attention_2 runs on a CUDA device only, and this runs on cpu" in skipped["bf16"]
-    assert {case.engine["attention"] for case in measured} == {"sdpa", "eager"}
+    assert {case.engine.attention for case in measured} == {"sdpa", "eager"}
     environment = run.header["environment"]
     assert environment["matmul"]["float32_matmul_precision"] == "highest"
     assert set(environment["kernel_packages"]) <= {"optimum-quanto", "triton", "hqq", "torchao", "kernels"}

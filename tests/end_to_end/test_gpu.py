@@ -54,6 +54,6 @@ def test_compiled_plain_decoding_at_true_size(big_gpu, run_bench, tmp_path: Path
     results = tmp_path / "compiled.jsonl"
     done = run_bench("--study", str(study), "--results", str(results))
     assert done.returncode == 0, done.stdout + done.stderr
-    compiled = next(case for case in read_run(results).finished.values() if case.engine["compile"])
+    compiled = next(case for case in read_run(results).finished.values() if case.engine.compile)
     assert compiled.facts["compiled_graphs"] > 0
     assert compiled.facts["recompiles"] == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reports.record.settings import WorkloadDone
 from reports.run import CaseResult, RunWriter, Sample
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
@@ -29,7 +30,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, run_reports: Callable[..., An
         samples = tuple(Sample(i, factor * (1 + 0.1 * i), 10, 10, f"hash{i}") for i in range(3))
         writer = RunWriter(folder / f"{number}.jsonl")
         writer.run({"study": {"name": "s"}, "environment": {}, "started_at": f"2026-01-{number + 1:02d}T00:00:00"})
-        writer.case(CaseResult(NAME, "ok", workload={"gen_toks": 10}, samples=samples, metrics={"accept_rate": 0.5}))
+        writer.case(
+            CaseResult(NAME, "ok", workload=WorkloadDone(gen_toks=10), samples=samples, metrics={"accept_rate": 0.5})
+        )
         writer.close()
     (folder / "broken.jsonl").write_text("no run file\n")
     made = run_reports("history", folder, "-o", folder / "history.html")

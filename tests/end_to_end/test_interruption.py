@@ -75,7 +75,7 @@ def test_a_run_is_interrupted_then_killed_and_then_finished(
     assert len(counts) == 5
     assert set(counts.values()) == {1}
     assert all(len(case.samples) == 25 for case in measured)
-    drafting = [case for case in measured if case.point["strategy"] != "plain"]
+    drafting = [case for case in measured if case.point.speculative]
     assert [case.facts["losslessness"]["verdict"] for case in drafting] == ["equal"] * 3, "the baseline is remembered"
 
     other = run_bench("--study", tiny_study, "--num-samples", 3, "--resume", results)

@@ -56,9 +56,9 @@ def test_a_models_own_settings_are_told_once_and_its_overflow_fails_the_engine(
     cases = read_run(results).cases
     for case in cases:
         assert case.facts["generation_config_put_aside"] == {"target": AUTHORS}
-        if case.engine.get("dtype") == "fp32":
+        if case.engine.dtype == "fp32":
             assert case.status == "ok", case.reason
-            plain = case.point.get("strategy") == "plain"
+            plain = case.point.strategy == "plain"
             assert not plain or all(sample.target_forwards == sample.new_tokens == 8 for sample in case.samples)
         else:
             assert (case.status, case.reason) == (
@@ -66,8 +66,8 @@ def test_a_models_own_settings_are_told_once_and_its_overflow_fails_the_engine(
                 "fp16 overflows: logits are not finite; use --dtype bf16 (or fp32)",
             )
             assert not case.samples
-    assert {case.engine.get("dtype") for case in cases if is_measured(case)} == {"fp32"}
-    assert {case.engine.get("dtype") for case in competing(cases)} == {"fp32"}
+    assert {case.engine.dtype for case in cases if is_measured(case)} == {"fp32"}
+    assert {case.engine.dtype for case in competing(cases)} == {"fp32"}
     assert "PytestBenchmarkWarning" not in ran.stdout
 
 

@@ -100,7 +100,7 @@ def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(tmp_pat
     bench.abandon()
     run = read_run(bench.path)
     (written,) = run.cases
-    assert written.workload["num_samples"] == 5, "as planned, so that it is still the same case"
+    assert written.workload.num_samples == 5, "as planned, so that it is still the same case"
     assert unmeasured(written, run) is None, "the gate compares the prompts that both have"
     assert unmeasured(dataclasses.replace(written, facts={}), run) == ("unmeasured", "3 of 5 prompts")
 
@@ -177,7 +177,7 @@ def test_a_time_budget_leaves_prompts_out_and_says_so(
     bench.end()
     assert [len(result.samples) for result in results] == [prompts] * 3
     run = read_run(bench.path)
-    assert all(case.workload["num_samples"] == 5 for case in run.cases), "as planned: the same cases as elsewhere"
+    assert all(case.workload.num_samples == 5 for case in run.cases), "as planned: the same cases as elsewhere"
     if turns is not None:
         assert all(not case.notes for case in run.cases), "those who take turns decode the same prompts"
         return

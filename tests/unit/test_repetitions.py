@@ -49,5 +49,5 @@ def test_a_repetition_decodes_the_first_prompts_only(
         [0, 1],
         [0, 1, 2, 3, 4],
     ]
-    assert {each.workload["num_samples"] for each in run.cases} == {5}, "all are of one workload"
+    assert {each.workload.num_samples for each in run.cases} == {5}, "all are of one workload"
     assert [unmeasured(each, run) for each in run.cases] == [None] * 3

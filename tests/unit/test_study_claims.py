@@ -10,8 +10,8 @@ import pytest
 from fixtures.rules import CACHES, QUANTIZATIONS, STRATEGIES
 from fixtures.study import DecodingPoint, EngineKey, Study, StudyError
 from fixtures.study_file import load_study
-from reports.claims_evidence import ENGINE_KEYS, POINT_KEYS
-from reports.claims_own import KINDS, parse_claims
+from reports.claims_own import parse_claims
+from reports.record.settings import VALUE_TYPES
 
 STUDY = "pair = 'embedded'\n[[sweep]]\nexperiment = 'baseline'\n"
 CLAIM = """
@@ -49,9 +49,7 @@ def test_a_study_without_claims_is_described_as_before(read: Callable[[str], Stu
 
 
 def test_selectors_know_every_key_of_engine_and_point() -> None:
-    assert set(KINDS) == {*ENGINE_KEYS, *POINT_KEYS}
-    assert set(ENGINE_KEYS) == set(EngineKey.__dataclass_fields__)
-    assert set(POINT_KEYS) == set(DecodingPoint.__dataclass_fields__)
+    assert VALUE_TYPES.keys() == {*EngineKey.__dataclass_fields__, *DecodingPoint.__dataclass_fields__}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from fixtures import tracking
 from fixtures.study import StudyError
 from fixtures.tracking import Tracker, check_tracking, start_tracking
+from reports.record.settings import DecodingPoint, EngineKey
 from reports.run import CaseResult, RunWriter
 
 wandb = pytest.importorskip("wandb", reason="needs the extra: pip install -e '.[wandb]'")
@@ -23,8 +24,8 @@ RESULT = CaseResult(
     id="embedded/t=none,d=4bit,bf16/assisted,k=3,p=0.4,greedy,dynamic",
     status="ok",
     experiment="speculative_decoding",
-    engine={"pair": "embedded", "draft_quant": "4bit"},
-    point={"strategy": "assisted", "assist_toks": 3},
+    engine=EngineKey("embedded", draft_quant="4bit"),
+    point=DecodingPoint("assisted", assist_toks=3),
     metrics={"assisted_latency_tok": 0.05, "assisted_thr": 20.0, "accept_rate": 0.5, "total_rollbacks": 7},
     facts={"load_seconds": 1.5, "revisions": {"target": "x"}},
 )

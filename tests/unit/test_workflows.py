@@ -16,6 +16,7 @@ import yaml
 
 from reports.__main__ import COMMANDS, _parser
 from reports.metrics import derive
+from reports.record.settings import EngineKey, WorkloadDone
 from reports.run import CaseResult, RunWriter, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,9 +131,8 @@ def plant(path: Path, processor: str, forwards: int) -> None:
             "p/plain",
             "ok",
             experiment="baseline",
-            engine={"pair": "p", "target_quant": "none", "draft_quant": "none", "dtype": "fp32", "compile": False},
-            point={"strategy": "plain", "do_sample": False, "cache": "dynamic"},
-            workload={"prompts": "embedded", "num_samples": 2, "prompts_sha256": "abc"},
+            engine=EngineKey("p", draft_quant=None, dtype="fp32"),
+            workload=WorkloadDone("embedded", num_samples=2, prompts_sha256="abc"),
             samples=samples,
             metrics=derive(samples, speculative=False),
         )

@@ -16,7 +16,7 @@ PROMPTS = [[3, 141, 59, 26], [7, 77, 70, 107], [200, 100, 50, 25]]
 
 
 def as_case(sample: Sample) -> CaseResult:
-    return CaseResult("p/assisted", "ok", point={"strategy": "assisted"}, samples=(sample,))
+    return CaseResult("p/assisted", "ok", point=DecodingPoint("assisted"), samples=(sample,))
 
 
 @pytest.mark.usefixtures("one_thread")

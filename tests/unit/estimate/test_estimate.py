@@ -14,6 +14,7 @@ from fixtures.estimate.devices import PROFILES, measured, profile, profile_names
 from fixtures.estimate.study import Estimate, duration, estimate, lines
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
 from fixtures.study_file import load_study
+from reports.record.settings import WorkloadDone
 from reports.run import CaseResult, RunWriter, Sample
 
 GIB = 2**30
@@ -150,9 +151,9 @@ def test_a_run_of_the_same_card_sets_the_speed(tmp_path: Path) -> None:
         CaseResult(
             baseline.id,
             "ok",
-            engine=dataclasses.asdict(baseline.engine),
-            point=dataclasses.asdict(baseline.point),
-            workload=dataclasses.asdict(baseline.workload),
+            engine=baseline.engine,
+            point=baseline.point,
+            workload=WorkloadDone.of(baseline.workload),
             samples=samples,
         )
     )

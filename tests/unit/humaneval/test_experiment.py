@@ -145,7 +145,7 @@ def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled
     whole = Attempt()
     solve_problems(case, tiny_engine(), study, (), whole, writer)
     assert (whole.new, len(whole.completions)) == (6, 6)
-    assert whole.workload["prompt_form"] == "base" and whole.facts["verdicts"]
+    assert whole.workload.prompt_form == "base" and whole.facts["verdicts"]
 
     interrupted, cut = Attempt(), journal(tmp_path / "cut")
 
@@ -208,7 +208,7 @@ def test_the_command_line_solves_real_problems_and_resumes(run_bench, run_report
     run = read_run(path)
     (case,) = run.cases
     assert case.kind == "humaneval" and case.metrics["problems"] == 2
-    assert case.workload["prompt_form"] == "instruct" and case.facts["isolation"] != "none"
+    assert case.workload.prompt_form == "instruct" and case.facts["isolation"] != "none"
     assert all(one.status for one in run.completions)
     assert "pass@1" in done.stdout
     assert "| pass@1 |" in run_reports("show", path, "--format", "markdown").stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_runs import HEADER, assisted, case, plain
+from planted_runs import HEADER, assisted, case, plain, typed
 
 from reports.metrics import derive
 from reports.run import CaseResult, Run, RunWriter, read_run
@@ -35,7 +35,7 @@ def planted(tmp_path: Path) -> Callable[..., Run]:
             case("p/lookup", [], status="failed", reason="out of order", point={"strategy": "prompt_lookup"}),
         )
         for each in cases or standard:
-            writer.case(each)
+            writer.case(typed(each))
         if ended:
             writer.end({})
         writer.close()

@@ -77,16 +77,20 @@ def answer(command: tuple[str, ...]) -> str:
 
 
 def without_constant_columns(table: str) -> str:
-    """Of a CSV table those columns that tell rows apart: a setting that no row uses yet is no figure."""
+    """Of a CSV table those columns that tell rows apart, settings aside: these are in the ids."""
     every = zip(*csv.reader(io.StringIO(table)), strict=True)
-    columns = [column for column in every if len(set(column[1:])) > 1 and column[0] != "engine.draft_quant"]
+    columns = [
+        column
+        for column in every
+        if len(set(column[1:])) > 1 and not column[0].startswith(("engine.", "point.", "workload."))
+    ]
     return "\n".join(map(",".join, zip(*columns, strict=True)))
 
 
 def normalized(text: str) -> str:
     """White space, rules, last digits and identities out; ids of cases without a draft model as they are today."""
     text = re.sub(r"[─━┃│┏┓┗┛┡┩└┘├┤┬┴┼┳╇╈╞╡═]", " ", text)
-    text = re.sub(r"(/t=[^/,]*),d=[^/,]*(,[^/]*/(?:plain|prompt_lookup|early_exit))", r"\1\2", text)
+    text = re.sub(r"\b(t=[^/,]*),d=[^/,]*(,[^/]*/(?:plain|prompt_lookup|early_exit))", r"\1\2", text)
     text = re.sub(r"\d+\.\d{7,}(?:e[-+]\d+)?", lambda figure: f"{float(figure[0]):.6g}", text)
     lines = [" ".join(line.split()) for line in text.splitlines() if '"identity":' not in line]
     return "\n".join(line for line in lines if line) + "\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from planted_runs import typed
 
 from reports import humaneval
 from reports.metrics import derive
@@ -95,7 +96,7 @@ def decode(pair: str, name: str, samples: list[Sample], *, gen_toks: int = TOKEN
         (engine if key in engine else point)[key] = setting
     quants = f"t={engine['target_quant']},d={engine['draft_quant']},bf16"
     assisted = point["strategy"] != "plain"
-    return CaseResult(
+    found = CaseResult(
         f"{pair}/{quants}/{name}",
         "ok",
         engine=engine,
@@ -107,6 +108,7 @@ def decode(pair: str, name: str, samples: list[Sample], *, gen_toks: int = TOKEN
         if readings is None
         else {"cpu": {"series": {"process_utilization_percent": {"values": [round(one, 3) for one in readings]}}}},
     )
+    return typed(found)
 
 
 def cases_of(world: World, seed: int = 0) -> list[CaseResult]:
@@ -187,7 +189,7 @@ def solved_cases(world: World) -> list[tuple[CaseResult, list[Completion]]]:
             point={"strategy": "plain", "do_sample": False, "cache": "dynamic"},
             metrics=humaneval.derive(completions, (1,)),
         )
-        found.append((case, completions))
+        found.append((typed(case), completions))
     return found
 
 
@@ -196,7 +198,7 @@ def write_claims(
 ) -> Run:
     """A run file of these cases, read back. study: keys of the header's study. Written at once, not line by line."""
     header = {"study": {"name": "planted", "pairs": PAIRS, **study}, "environment": {"hardware": {}, "versions": {}}}
-    lines: list[dict[str, Any]] = [{"kind": "run", "schema": SCHEMA, **header}, *map(case_line, cases)]
+    lines: list[dict[str, Any]] = [{"kind": "run", "schema": SCHEMA, **header}, *map(case_line, map(typed, cases))]
     for case, completions in solved or []:
         lines += [completion_line(one) for one in completions] + [verdict_line(one) for one in completions]
         lines.append(case_line(case))

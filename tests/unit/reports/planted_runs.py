@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.record.settings import PARTS
 from reports.run import CaseResult, Sample
 
 HEADER = {
@@ -66,7 +68,23 @@ def case(name: str, samples: list[Sample], **changes: Any) -> CaseResult:
     values |= changes
     if values["point"].get("strategy") != "plain" and not values["point"].get("do_sample") and samples:
         values["facts"] = {"losslessness": {"verdict": "equal"}} | dict(values.get("facts") or {})
-    return CaseResult(**values)
+    return typed(CaseResult(**values))
+
+
+def changed(given: CaseResult, **changes: Any) -> CaseResult:
+    """The case with other fields; its settings may be given as mappings."""
+    return typed(dataclasses.replace(given, **changes))
+
+
+def typed(given: CaseResult) -> CaseResult:
+    """A case whose settings may be mappings, as a run file writes them; absent settings have their defaults."""
+    parts = {part: getattr(given, part) for part in PARTS}
+    made = {
+        part: PARTS[part](**({"pair": ""} if part == "engine" else {}) | values)
+        for part, values in parts.items()
+        if isinstance(values, dict)
+    }
+    return dataclasses.replace(given, **made)
 
 
 def write_large(path: Path, cases: int, samples: int, seed: int) -> None:

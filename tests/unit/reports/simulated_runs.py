@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from planted_runs import ENGINE, HEADER, WORKLOAD
+from planted_runs import ENGINE, HEADER, WORKLOAD, typed
 
 from reports.metrics import derive
 from reports.run import CaseResult, Run, Sample
@@ -87,13 +87,15 @@ def simulated(seconds: np.ndarray, name: str, *, assist: int = 2, changed_output
             _sample(i, float(value), speculative, assist, changed_output and i == 1) for i, value in enumerate(row)
         )
         cases.append(
-            CaseResult(
-                f"p/t=none,fp32/{point[0]}",
-                "ok",
-                engine={**ENGINE, "dtype": "fp32"},
-                point=point[1],
-                workload=workload,
-                samples=samples,
+            typed(
+                CaseResult(
+                    f"p/t=none,fp32/{point[0]}",
+                    "ok",
+                    engine={**ENGINE, "dtype": "fp32"},
+                    point=point[1],
+                    workload=workload,
+                    samples=samples,
+                )
             )
         )
     study = {**HEADER["study"], "workload": workload}
@@ -102,9 +104,7 @@ def simulated(seconds: np.ndarray, name: str, *, assist: int = 2, changed_output
 
 def with_metrics(run: Run) -> Run:
     """The run with its metrics derived, as a run file has them."""
-    cases = tuple(
-        replace(case, metrics=derive(case.samples, speculative=case.point["strategy"] != "plain")) for case in run.cases
-    )
+    cases = tuple(replace(case, metrics=derive(case.samples, speculative=case.point.speculative)) for case in run.cases)
     return replace(run, cases=cases)
 
 

@@ -11,6 +11,7 @@ from planted_runs import ENGINE, assisted, case, plain
 
 from reports.bottleneck import bottleneck, suggestions
 from reports.metrics import derive
+from reports.record.settings import DecodingPoint
 from reports.run import CaseResult, Run
 
 POINT = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False, "cache": "dynamic"}
@@ -103,17 +104,15 @@ def test_too_many_rejections_ask_for_a_higher_threshold_unless_it_was_run(plante
     found = told(best, run=planted(best))
     assert list(found) == ["confidence_threshold = 0.4"]
     assert "accept rate 0.17, 4 rollbacks in 4 steps" in found["confidence_threshold = 0.4"]
-    ran = dataclasses.replace(best, id="p/other", point=POINT | {"confidence_threshold": 0.4})
+    ran = dataclasses.replace(best, id="p/other", point=DecodingPoint(**POINT | {"confidence_threshold": 0.4}))
     assert not told(best, ran, run=planted(best, ran, name="second.jsonl"))
 
 
 def test_too_many_rejections_of_prompt_lookup_ask_for_longer_matches_and_fewer_tokens(
     planted: Callable[..., Run],
 ) -> None:
-    best = dataclasses.replace(
-        drafting(0.02, 0.97, 0.01, 1.5, 7.0),
-        point={"strategy": "prompt_lookup", "assist_toks": 8, "lookup_ngram": 2, "do_sample": False},
-    )
+    point = DecodingPoint("prompt_lookup", assist_toks=8, lookup_ngram=2)
+    best = dataclasses.replace(drafting(0.02, 0.97, 0.01, 1.5, 7.0), point=point)
     assert list(told(best, run=planted(best))) == ["lookup_ngram = 3", "assist_toks = 4"]
 
 
@@ -126,9 +125,8 @@ def test_a_slow_draft_asks_for_a_smaller_one_with_its_cost(planted: Callable[...
 
 
 def test_early_exit_that_drafts_for_long_asks_for_fewer_layers(planted: Callable[..., Run]) -> None:
-    best = dataclasses.replace(
-        drafting(0.6, 0.39, 0.01, 3.8, 3.0), point=POINT | {"strategy": "early_exit", "exit_layer": 8}
-    )
+    point = DecodingPoint(**POINT | {"strategy": "early_exit", "exit_layer": 8})
+    best = dataclasses.replace(drafting(0.6, 0.39, 0.01, 3.8, 3.0), point=point)
     assert set(told(best, run=planted(best))) == {"exit_layer = 4", "strategy = prompt_lookup", "assist_toks = 2"}
 
 

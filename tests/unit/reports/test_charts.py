@@ -100,7 +100,7 @@ def test_memory_is_the_device_peak_or_the_weights_decoded_with(planted):
         drafting(1, 0.5, facts={**weights, "memory_allocated_bytes": 999}),
     )
 
-    memory = {place.case.point.get("assist_toks"): place.memory for place in places(run)}
+    memory = {place.case.point.assist_toks: place.memory for place in places(run)}
 
     assert memory == {None: 105, 3: 130, 1: 999}
 

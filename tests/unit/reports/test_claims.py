@@ -106,7 +106,7 @@ def test_acceptance_is_compared_by_ratios_of_totals() -> None:
 
 def test_draft_sizes_are_taken_from_the_weights_before_the_names(tmp_path: Path) -> None:
     cases = [
-        dataclasses.replace(case, facts={"weight_bytes": {"draft": 900 if case.engine["pair"] == "small" else 300}})
+        dataclasses.replace(case, facts={"weight_bytes": {"draft": 900 if case.engine.pair == "small" else 300}})
         for case in cases_of(TRUE)
     ]
     finding = by_name(run_of(tmp_path, cases))["larger_draft"]
@@ -199,7 +199,7 @@ def test_a_pair_whose_target_solves_enough_still_contradicts_beside_one_that_doe
     weak, strong = (solved_cases(dataclasses.replace(TRUE, solved=each)) for each in ((5, 5, 5), (100, 100, 70)))
     other = [
         (
-            dataclasses.replace(case, id=f"large{case.id}", engine={**case.engine, "pair": "large"}),
+            dataclasses.replace(case, id=f"large{case.id}", engine=dataclasses.replace(case.engine, pair="large")),
             [dataclasses.replace(one, case=f"large{one.case}") for one in completions],
         )
         for case, completions in strong

@@ -83,9 +83,7 @@ def test_cases_are_compared_with_all_other_settings_alike(tmp_path: Path) -> Non
         decode("large", "plain", timed(0.3)),
     ]
     finding = judged(tmp_path, [*plain_and_lookup(0.05), *other])
-    assert [one.cases for one in finding.comparisons] == [
-        ("small/t=none,d=none,bf16/lookup", "small/t=none,bf16/plain")
-    ]
+    assert [one.cases for one in finding.comparisons] == [("small/t=none,bf16/lookup", "small/t=none,bf16/plain")]
 
 
 def test_what_a_selector_names_may_differ(tmp_path: Path) -> None:

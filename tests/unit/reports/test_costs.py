@@ -15,7 +15,8 @@ from rich.console import Console
 from reports.costs import columns, legend, markdown_table, rows, terminal_table
 from reports.metrics import fact_values
 from reports.readme import renewed
-from reports.run import CaseResult, Run, read_run, without_unused_draft
+from reports.record.settings import current_id
+from reports.run import CaseResult, Run, read_run
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "reports/published"
 MIB = 2**20
@@ -117,7 +118,7 @@ def test_the_published_runs_show_what_their_lines_say(name: str) -> None:
     run = read_run(PUBLISHED / name)
     lines = [json.loads(line) for line in (PUBLISHED / name).read_text(encoding="utf-8").splitlines()]
     facts = {
-        without_unused_draft(line["id"]): line.get("facts", {})
+        current_id(line["id"]): line.get("facts", {})
         for line in lines
         if line["kind"] == "case" and not line.get("again")
     }

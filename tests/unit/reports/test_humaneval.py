@@ -1,8 +1,11 @@
 """pass@k, pairing and the table, on completions whose answer is known."""
 
+from dataclasses import replace
+
 import pytest
 
 from reports import humaneval
+from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.run import CaseResult, Completion, RunWriter, read_run
 from reports.tables import print_run
 
@@ -87,8 +90,8 @@ def write(folder, cases):
                 name,
                 "ok",
                 "humaneval",
-                engine={"pair": "pair", "target_quant": quant, "dtype": "bf16"},
-                point={"strategy": strategy},
+                engine=EngineKey("pair", target_quant=quant),
+                point=DecodingPoint(strategy),
                 metrics=humaneval.derive(found, (1,)),
             )
         )
@@ -135,9 +138,9 @@ def test_the_runs_table_includes_it(run, capsys):
 def test_other_prompts_are_not_compared(tmp_path):
     run = write(tmp_path, [("none", "plain", [1]), ("8bit", "plain", [1])])
     cases = [
-        case if "none" in case.id else CaseResult(**{**vars(case), "workload": {"prompt_form": "instruct"}})
+        case if "none" in case.id else replace(case, workload=WorkloadDone(prompt_form="instruct"))
         for case in run.cases
     ]
-    other = type(run)(**{**vars(run), "cases": tuple(cases)})
+    other = replace(run, cases=tuple(cases))
     assert len(humaneval.comparisons(run)) == 1
     assert humaneval.comparisons(other) == {}

@@ -14,6 +14,7 @@ from reports.cases import losslessness
 from reports.charts.pareto import UNSHOWN, places
 from reports.comparison import best, is_lossless, is_uncompared, is_wrong
 from reports.metrics import derive
+from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.tables import markdown_table, rows
 
@@ -31,9 +32,8 @@ def result(name: str, seconds: float, losslessness: dict[str, Any] | None) -> Ca
     return CaseResult(
         id=name,
         status="ok",
-        engine={"pair": "p", "target_quant": "none", "dtype": "bf16", "compile": False},
-        point={"strategy": "plain", "cache": "dynamic", "do_sample": False},
-        workload={"gen_toks": 10},
+        engine=EngineKey("p"),
+        workload=WorkloadDone(gen_toks=10),
         samples=samples,
         metrics=derive(samples, speculative=False),
         facts={} if losslessness is None else {"losslessness": losslessness},
@@ -95,7 +95,7 @@ def test_greedy_decoding_other_than_plain_needs_a_verdict(
     point: dict[str, Any], engine: dict[str, Any], facts: dict[str, Any], uncompared: bool
 ) -> None:
     case = result("any", 1.0, facts)
-    case = replace(case, point=case.point | point, engine=case.engine | engine)
+    case = replace(case, point=replace(case.point, **point), engine=replace(case.engine, **engine))
     assert is_uncompared(case) == uncompared
 
 
@@ -103,7 +103,7 @@ def test_a_case_that_nobody_compared_is_neither_starred_nor_lossless(run: Run) -
     lookup = result("lookup", 0.5, None)
     lookup = replace(
         lookup,
-        point=lookup.point | {"strategy": "prompt_lookup", "assist_toks": 3},
+        point=DecodingPoint("prompt_lookup", assist_toks=3),
         facts={"weight_bytes": {"target": 100}},
     )
     longer = Run(run.path, run.header, (*run.cases, lookup), complete=True)
@@ -119,5 +119,5 @@ def test_a_case_that_nobody_compared_is_neither_starred_nor_lossless(run: Run) -
 
 
 def test_a_published_figure_without_samples_stays_as_it_was_published() -> None:
-    published = replace(result("p", 1.0, None), samples=(), point={"strategy": "assisted"}, metrics={"thr": 1.0})
+    published = replace(result("p", 1.0, None), samples=(), point=DecodingPoint("assisted"), metrics={"thr": 1.0})
     assert not is_uncompared(published)

@@ -17,7 +17,6 @@ from reports.matching import (
     match,
     refuse_other_workloads,
     repeats,
-    results_of,
     versions_key,
 )
 from reports.run import CaseResult, Run, RunFileError, read_run
@@ -201,15 +200,6 @@ def test_a_run_by_turns_differs_from_one_that_ran_alone(planted: Plant) -> None:
     alone, turning = planted(name="alone.jsonl"), planted(name="turning.jsonl", by_turns=True)
     assert environment_differences(alone, turning) == (Difference("by_turns", "", "true"),)
     assert environment_differences(turning, turning) == ()
-
-
-def test_results_of_a_case_are_those_of_the_run_that_is_asked(planted: Plant) -> None:
-    run = planted(one(), one(again=True))
-    assert results_of(PLAIN_ID, run) == run.cases
-    assert results_of("another", run) == ()
-    shorter = dataclasses.replace(run, cases=run.cases[:1])
-    assert results_of(PLAIN_ID, shorter) == run.cases[:1]
-    assert results_of(PLAIN_ID, run) == run.cases
 
 
 def test_an_engine_of_a_run_from_before_has_the_usual_attention_and_mode(planted: Callable[..., Run]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_runs import typed
 
 from fixtures.models import synthetic
 from reports.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
@@ -77,7 +78,7 @@ def case(
         point |= {"strategy": "assisted", "assist_toks": k, "confidence_threshold": threshold}
         point |= {"assist_schedule": "constant"}
         identity = f"tiny/assisted,k={k},p={threshold:g},greedy,dynamic"
-    return CaseResult(
+    found = CaseResult(
         identity,
         "ok",
         engine=more.pop("engine", ENGINE),
@@ -87,6 +88,7 @@ def case(
         facts={"forward_costs": facts} if facts else {},
         **more,
     )
+    return typed(found)
 
 
 def run(*cases: CaseResult) -> Run:

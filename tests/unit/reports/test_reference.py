@@ -35,9 +35,9 @@ def test_every_row_is_a_case_with_the_ids_that_a_run_has() -> None:
     run = read_any(SEED)
     decode = [case for case in run.cases if case.kind == "decode"]
     assert len(decode) == 19 and len(run.cases) == 22 and len(run.finished) == 22
-    assert {case.engine["pair"] for case in decode} == {"llama3-8b-1b", "llama3-8b-3b"} <= set(PAIRS)
+    assert {case.engine.pair for case in decode} == {"llama3-8b-1b", "llama3-8b-3b"} <= set(PAIRS)
     llama3 = {case.id for case in load_study("llama3", {"pair": "llama3-8b-1b,llama3-8b-3b"}).cases()}
-    greedy = [case.id for case in decode if not case.point["do_sample"]]
+    greedy = [case.id for case in decode if not case.point.do_sample]
     assert len(greedy) == 16 and set(greedy) <= llama3
     assert not any(case.samples for case in run.cases)
 
@@ -52,7 +52,7 @@ def test_the_figures_are_those_of_the_table_in_the_units_of_the_metrics() -> Non
         "utilization_mean_percent": 81.27,
     }
     assert case.facts == {"published_speedup": 1.351}
-    assert case.engine["draft_quant"] == "none" and case.workload["num_samples"] == 500
+    assert case.engine.draft_quant == "none" and case.workload.num_samples == 500
     plain = read_any(SEED).finished["llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic"]
     assert plain.metrics["thr"] == 21.036 and plain.facts == {"perplexity": 6.242}
     solved = read_any(SEED).finished["llama3-8b-1b/t=4bit,bf16/plain,greedy,dynamic/humaneval,base"]

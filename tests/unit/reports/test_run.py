@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.run import SCHEMA, CaseResult, Run, RunFileError, RunWriter, Sample, read_run, write_merged
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,9 +21,9 @@ CASE = CaseResult(
     id="a/b",
     status="ok",
     experiment="speculative_decoding",
-    engine={"pair": "a", "compile": False},
-    point={"strategy": "assisted", "assist_toks": None},
-    workload={"prompts": "embedded"},
+    engine=EngineKey("a", compile=True),
+    point=DecodingPoint("assisted", assist_toks=None),
+    workload=WorkloadDone("embedded", prompts_sha256="abc"),
     again=True,
     started_at="2026-01-01T00:00:00+00:00",
     samples=(SAMPLE, dataclasses.replace(SAMPLE, prompt=1, output_tokens=())),
@@ -53,10 +54,8 @@ def test_cases_of_older_files_that_draft_without_a_draft_model_have_todays_ids(t
     ]
     published = read_run(ROOT / "reports/published/embedded.jsonl")
     for case in (*baseline.cases, *published.cases):
-        assert case.engine["draft_quant"] == (
-            None if ",d=" not in case.id else case.id.partition(",d=")[2].split(",")[0]
-        )
-        assert (",d=" in case.id) == (case.point["strategy"] == "assisted")
+        assert case.engine.draft_quant == (None if ",d=" not in case.id else case.id.partition(",d=")[2].split(",")[0])
+        assert (",d=" in case.id) == (case.point.strategy == "assisted")
     solved = {completion.case for completion in published.completions}
     assert solved and solved <= set(published.finished)
     again = tmp_path / "run.jsonl"
