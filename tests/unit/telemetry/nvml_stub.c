@@ -30,6 +30,9 @@ typedef struct { unsigned long long stamp; value_t value; } sample_t;
 typedef struct { unsigned field, scope; int64_t stamp, latency; unsigned type; int ret; value_t value; } field_t;
 typedef struct { unsigned pid; unsigned long long bytes; unsigned gpu_instance, compute_instance; } process_t;
 
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
+#define RESERVED (1ull << 28)
+
 static const char *UUIDS[2] = {"GPU-bbbbbbbb-0000-4000-8000-000000000000", "GPU-aaaaaaaa-1111-4111-8111-111111111111"};
 static device_t devices[2] = {{0}, {1}};
 static uint64_t begun;
@@ -164,7 +167,14 @@ int nvmlDeviceGetUtilizationRates(device_t *d, unsigned *rates) {
 #ifndef WITHOUT_MEMORY
 int nvmlDeviceGetMemoryInfo(device_t *d, unsigned long long *memory) {
     CHECK();
-    memory[0] = 80ull << 30; memory[2] = FACTOR(d) * (10ull << 30); memory[1] = memory[0] - memory[2];
+    memory[0] = 80ull << 30; memory[2] = FACTOR(d) * (10ull << 30) + RESERVED; memory[1] = memory[0] - memory[2];
+    return 0;
+}
+int nvmlDeviceGetMemoryInfo_v2(device_t *d, memory_v2_t *memory) {
+    CHECK();
+    if (memory->version != (sizeof *memory | 2u << 24)) return 25;
+    unsigned long long used = FACTOR(d) * (10ull << 30);
+    *memory = (memory_v2_t){memory->version, 80ull << 30, RESERVED, (80ull << 30) - RESERVED - used, used};
     return 0;
 }
 int nvmlDeviceGetComputeRunningProcesses_v3(device_t *d, unsigned *count, process_t *out) {

@@ -118,7 +118,6 @@ def test_the_device_is_found_by_uuid_not_by_number(sample: Sample, prefix: str) 
 @pytest.mark.parametrize(
     ("function", "missing"),
     [
-        ("nvmlDeviceGetMemoryInfo", {"memory_max_bytes"}),
         ("nvmlDeviceGetComputeRunningProcesses_v3", {"process_memory_max_bytes"}),
         ("nvmlDeviceGetTotalEnergyConsumption", {"energy_joules"}),
         ("nvmlDeviceGetClockInfo", {"sm_clock_mean_mhz", "memory_clock_mean_mhz"}),
@@ -137,6 +136,7 @@ def test_a_figure_that_is_not_supported_is_absent_with_the_drivers_words(
     [
         ("nvmlDeviceGetSamples", "nvmlDeviceGetUtilizationRates", "utilization_mean_percent", 66),
         ("nvmlDeviceGetFieldValues", "nvmlDeviceGetPowerUsage", "power_mean_watts", 90),
+        ("nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetMemoryInfo", "memory_max_bytes", 10.25 * 2**30),
         ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature", "temperature_max_celsius", 31),
         (
             "nvmlDeviceGetCurrentClocksEventReasons",
@@ -222,8 +222,8 @@ def test_a_device_lost_at_once_has_reasons_only(sample: Sample) -> None:
 
 
 def test_a_passing_failure_does_not_end_a_figure(sample: Sample) -> None:
-    seen = sample(fail="nvmlDeviceGetMemoryInfo=10", window=0.2)
-    assert seen.unavailable == {"memory_max_bytes": "nvmlDeviceGetMemoryInfo: Timeout"}
+    seen = sample(fail="nvmlDeviceGetMemoryInfo_v2=10", window=0.2)
+    assert seen.unavailable == {"memory_max_bytes": "nvmlDeviceGetMemoryInfo_v2: Timeout"}
     assert "interrupted" not in seen.telemetry
 
 
