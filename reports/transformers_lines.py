@@ -7,7 +7,9 @@ the only place where transformers reads them (huggingface/transformers issue 407
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reports.record.settings import DecodingPoint, EngineKey
 from reports.run import CaseResult, Run
@@ -57,10 +59,12 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
     double = bool(run.header.get("study", {}).get("nf4_double_quant", True))
     device = "cuda:0" if run.header.get("environment", {}).get("hardware", {}).get("gpu") else "cpu"
     quants = [engine.target_quant] + ([str(engine.draft_quant)] if with_draft else [])
+    aside = dict(case.facts.get("generation_config_put_aside") or {})
     names = [
         "AutoModelForCausalLM",
         "AutoTokenizer",
         *(["BitsAndBytesConfig"] if set(quants) & set(_QUANTIZED) else []),
+        *(["GenerationConfig"] if aside else []),
     ]
     lines = ["import torch", f"from transformers import {', '.join(names)}", ""]
     lines += _ids(weights, with_draft)
@@ -75,6 +79,7 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
         lines += _loading("assistant", "DRAFT", weights.draft or "", dtype, device, quants[1])
         if not weights.same_tokenizer:
             lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{_revision(weights.draft or '')})")
+    lines += _put_aside(aside)
     lines += _draft_knobs(point)
     lines += _compiling(engine, point, with_draft)
     prompt = "The quick brown fox jumps over the lazy dog. The quick brown fox"
@@ -107,6 +112,19 @@ def _loading(name: str, constant: str, model: str, dtype: str, device: str, quan
     ]
 
 
+def _put_aside(aside: Mapping[str, Any]) -> list[str]:
+    """What of the models' own generation_config.json did not act on the case must not act here either."""
+    lines = []
+    for role, name in (("target", "model"), ("draft", "assistant")):
+        if role in aside:
+            own = f"{name}.generation_config"
+            lines += [
+                f"# measured without what the {role}'s generation_config.json asks for: {', '.join(aside[role])}",
+                f"{own} = GenerationConfig(eos_token_id={own}.eos_token_id, pad_token_id={own}.pad_token_id)",
+            ]
+    return lines
+
+
 def _draft_knobs(point: DecodingPoint) -> list[str]:
     holder = {"assisted": "assistant", "early_exit": "model"}.get(point.strategy)
     if holder is None:
@@ -132,7 +150,10 @@ def _arguments(case: CaseResult, weights: Weights) -> dict[str, str]:
     strategy, cache = point.strategy, point.cache
     found = {"max_new_tokens": str(case.workload.gen_toks), "do_sample": str(point.do_sample)}
     if point.do_sample:
-        found |= {"temperature": str(point.temperature), "top_p": str(point.top_p), "top_k": "0"}
+        drawn = {"temperature": point.temperature, "top_p": point.top_p}
+        found |= {name: str(value) for name, value in drawn.items() if value is not None}
+        if point.generation_config == "neutral":
+            found["top_k"] = "0"
     if strategy == "assisted":
         found["assistant_model"] = "assistant"
         if not weights.same_tokenizer:

@@ -20,6 +20,7 @@ from fixtures.decoding.measurement import timed_decoder
 from fixtures.decoding.own_settings import asked_for, in_words, neutral_settings, why_contradicting
 from fixtures.decoding.strategies import end_tokens, generation_config, settings_in_force
 from fixtures.humaneval import generation as humaneval
+from fixtures.models import embedded, hub
 from fixtures.models.engine import load_engine
 from fixtures.models.pairs import Pair
 from fixtures.study import DecodingPoint, EngineKey, Workload
@@ -183,6 +184,45 @@ def test_settings_of_old_checkpoints_in_config_json_do_not_act_either(
     legacy = load_engine(EngineKey(pair.name, draft_quant=None, dtype="fp32"), pair, torch.device("cpu"))
     assert legacy.target.generation_config.repetition_penalty == 5.0, "transformers took it over"
     assert figures(legacy, PLAIN) == reference[PLAIN]
+
+
+def test_forwards_return_logits_only_whatever_config_json_says(
+    engine: Any, reference: dict[DecodingPoint, Any]
+) -> None:
+    returned: list[set[str]] = []
+    hook = engine.target.register_forward_hook(lambda module, inputs, output: returned.append(set(output.keys())))
+    config = engine.target.config
+    config.output_hidden_states, config.return_dict = True, False
+    try:
+        assert figures(engine, PLAIN) == reference[PLAIN]
+        assert set.union(*returned) == {"logits", "past_key_values"}
+        assert config.output_hidden_states and not config.return_dict, "left as it was"
+    finally:
+        config.output_hidden_states, config.return_dict = False, True
+        hook.remove()
+
+
+def test_models_that_ask_for_nothing_decode_as_they_always_did(tiny_engine: Any) -> None:
+    """The synthetic pairs and the embedded one: what generate uses is the same with their own settings and without."""
+    synthetic = tiny_engine()
+    for model in (synthetic.target, synthetic.draft):
+        assert asked_for(model.generation_config) == {}
+    for point in POINTS:
+        config = generation_config(synthetic, point, WORKLOAD)
+        as_before = [model._prepare_generation_config(config)[0] for model in (synthetic.target, synthetic.draft)]
+        with settings_in_force(synthetic, replace(point, strategy="plain")):
+            now = [model._prepare_generation_config(config)[0] for model in (synthetic.target, synthetic.draft)]
+        without = ("transformers_version", "_from_model_config", "_original_object_hash")
+        for one, other in zip(as_before, now, strict=True):
+            assert {k: v for k, v in vars(one).items() if k not in without} == {
+                k: v for k, v in vars(other).items() if k not in without
+            }
+
+
+@pytest.mark.embedded
+def test_the_embedded_models_files_ask_for_nothing() -> None:
+    for folder in (embedded.target_folder(), embedded.draft_folder()):
+        assert asked_for(hub.load_generation_config(str(folder))) == {}
 
 
 @pytest.mark.filterwarnings("ignore")

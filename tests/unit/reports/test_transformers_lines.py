@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,8 +45,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def lines_of(planted: Callable[..., Run]) -> Callable[..., list[str]]:
     """`lines_of(point, engine={...})`: the lines of a case of the pair p in a run on a processor."""
 
-    def make(point: dict[str, Any], pair: dict[str, Any] = PAIR, **engine: Any) -> list[str]:
-        one = case("p/case", [], point=point, engine=ENGINE | engine)
+    def make(
+        point: dict[str, Any], pair: dict[str, Any] = PAIR, aside: dict[str, Any] | None = None, **engine: Any
+    ) -> list[str]:
+        facts = {"generation_config_put_aside": aside} if aside else {}
+        one = case("p/case", [], point=point, engine=ENGINE | engine, facts=facts)
         study = {"name": "s", "pairs": [pair], "workload": {"gen_toks": 10}}
         return transformers_lines(one, planted(one, study=study))
 
@@ -91,6 +95,27 @@ def test_plain_decoding(lines_of: Any, execute: Any) -> None:
     assert found["config"].cache_implementation is None
     assert found["config"].use_cache
     assert "drafter" not in found
+
+
+def test_what_was_put_aside_of_the_models_own_settings_does_not_act(
+    lines_of: Any, execute: Any, checkpoints: tuple[Path, Path]
+) -> None:
+    files = [folder / "generation_config.json" for folder in checkpoints]
+    before = [file.read_text() for file in files]
+    asked = {"repetition_penalty": 5.0, "min_p": 0.3, "num_beams": 3}
+    try:
+        for file in files:
+            file.write_text(json.dumps({"eos_token_id": 511, **asked}))
+        found = execute(lines_of(ASSISTED, aside={"target": asked, "draft": asked}))
+        used, drafting = found["config"], found["assistant"].generation_config
+        assert (used.repetition_penalty, used.min_p, used.num_beams, used.eos_token_id) == (1.0, None, 1, 511)
+        assert (drafting.repetition_penalty, drafting.min_p, drafting.num_assistant_tokens) == (None, None, 3)
+        acting = PLAIN | {"do_sample": True, "temperature": None, "top_p": None, "generation_config": "model"}
+        lines = lines_of(acting)
+        assert not any("GenerationConfig" in line or "top_k" in line or "None" in line for line in lines)
+    finally:
+        for file, text in zip(files, before, strict=True):
+            file.write_text(text)
 
 
 def test_the_drafts_settings_arrive_where_transformers_reads_them(lines_of: Any, execute: Any) -> None:
