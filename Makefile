@@ -6,7 +6,7 @@ INSTALLED = $(VENV)/.installed
 STUDY ?= embedded
 RUN_FILE := reports/runs/$(basename $(notdir $(STUDY)))-$(shell date +%Y%m%d-%H%M%S).jsonl
 
-.PHONY: bench test lint overhead calibrate power humaneval readme clean
+.PHONY: bench test gpu lint overhead calibrate power humaneval readme clean
 
 # The page is made of whatever was measured, also when a case failed; the exit code stays pytest's.
 bench: $(INSTALLED)
@@ -16,6 +16,10 @@ bench: $(INSTALLED)
 # Two at a time, each file by one of them.
 test: $(INSTALLED)
 	$(RUN) -m pytest tests -n 2 --dist loadfile
+
+# What can be seen on a GPU only, within ten minutes; --resume goes on. For example: make gpu GPU="--only rates pair-4bit"
+gpu: $(INSTALLED)
+	$(RUN) -m tools.gpu $(GPU)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
@@ -27,7 +31,8 @@ overhead: $(INSTALLED)
 	$(RUN) -m fixtures.decoding.overhead
 	$(RUN) -m fixtures.decoding.overhead --telemetry
 
-# The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather.
+# The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather. Of a GPU, in about an
+# hour: make calibrate STUDY=gpu-smoke
 calibrate: STUDY = smoke
 calibrate: PAIRS ?= 12
 calibrate: $(INSTALLED)

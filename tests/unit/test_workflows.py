@@ -73,6 +73,32 @@ def test_a_workflow_may_only_read_unless_a_job_says_so_and_stops_in_time(workflo
         assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
 
 
+def test_the_study_of_every_night_takes_minutes_and_its_calibration_an_hour_on_an_l4(tmp_path: Path) -> None:
+    from fixtures.estimate.costs import Costs
+    from fixtures.estimate.devices import profile
+    from fixtures.estimate.study import estimate
+    from fixtures.study_file import load_study
+
+    workflow = yaml.safe_load((WORKFLOWS / "nightly.yml").read_text())
+    name = workflow[True]["workflow_dispatch"]["inputs"]["study"]["default"]  # `on` is a truth value to YAML 1.1
+    assert workflow["env"]["STUDY"] == f"${{{{ inputs.study || '{name}' }}}}"
+    study = load_study(name, {})
+    cases = study.cases()
+    told = estimate(Costs(study, profile("l4")), cases)
+    assert (name, len(cases), study.workload.num_samples) == ("gpu-smoke", 4, 20)
+    assert told.seconds < 300
+    pairs = _parser().parse_args(["calibrate"]).pairs
+    assert 2 * pairs * told.seconds < 4200
+    assert workflow["jobs"]["gpu"]["timeout-minutes"] * 60 > 4 * told.seconds
+
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script("nightly.yml", "Gate")]
+    judged = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "STUDY": name}, capture_output=True, text=True, check=False
+    )
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    assert f"make calibrate STUDY={name}" in judged.stdout, "nothing is gated before there is a baseline"
+
+
 def test_every_command_in_a_workflow_is_one_that_reports_takes() -> None:
     lines = []
     for path in sorted(WORKFLOWS.glob("*.yml")):

@@ -99,6 +99,11 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t **device) {
     *device = &devices[index];
     return 0;
 }
+int nvmlDeviceGetUUID(device_t *d, char *text, unsigned length) {
+    CHECK();
+    snprintf(text, length, "%s", UUIDS[d->index]);
+    return 0;
+}
 int nvmlDeviceGetName(device_t *d, char *text, unsigned length) {
     (void)d; CHECK();
     snprintf(text, length, "Stub card");

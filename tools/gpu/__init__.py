@@ -1,0 +1,1 @@
+"""`make gpu`: what was only read of GPUs, proved or disproved on the card at hand. Used by nothing else."""
