@@ -55,14 +55,18 @@ def identity(case: CaseResult) -> str:
 
 
 def hardware_key(run: Run) -> str:
-    """The machine in a few characters fit for a file name: `cpu-amd-epyc-2c-avx512`, `gpu-nvidia-h100-80gb-hbm3`.
+    """The machine in a few characters fit for a file name: `cpu-amd-epyc-2c-avx512`, `gpu-nvidia-l4-72w-on-amd-epyc`.
 
-    A processor that uses fewer threads than it has cores says so (`-1t`): it is another machine to a clock. One with
-    other vector instructions rounds differently under the same name.
+    A GPU's decoding is bound by its power as well as by the processor that launches its kernels; one whose memory
+    corrects no errors reads faster. A processor that uses fewer threads than it has cores says so (`-1t`): it is
+    another machine to a clock. One with other vector instructions rounds differently under the same name.
     """
     hardware = environment(run).get("hardware") or {}
     if gpu := hardware.get("gpu"):
-        return f"gpu-{_slug(gpu)}"
+        limit, host = hardware.get("gpu_power_limit_watts"), hardware.get("cpu")
+        parts = ["gpu", _slug(gpu), *([f"{limit:.0f}w"] if isinstance(limit, int | float) else [])]
+        parts += ["no-ecc"] if hardware.get("gpu_ecc") is False else []
+        return "-".join([*parts, *(["on", _slug(host)] if host else [])])
     cores, threads = hardware.get("cpu_cores"), hardware.get("cpu_threads_used")
     parts = ["cpu", _slug(hardware.get("cpu") or "unknown")]
     if cores:

@@ -320,6 +320,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             if header is None:
                 header = line
                 _check_header(path, number, line)
+                line.get("environment", {}).get("hardware", {}).pop("gpu_uuid", None)  # a serial, in files from before
             end = {}
         elif kind == "case":
             if header is None:

@@ -170,7 +170,7 @@ def test_keys_and_differences_of_the_environment(planted: Plant) -> None:
         environment={"hardware": gpu, "versions": {"torch": "2.14.0"}, "python": "3.12.1", "git_commit": "abc"},
     )
     assert hardware_key(base) == "cpu-a-processor-2c"
-    assert hardware_key(head) == "gpu-nvidia-h100-80gb-hbm3"
+    assert hardware_key(head) == "gpu-nvidia-h100-80gb-hbm3-on-a-processor"
     assert versions_key(base) == "python=unknown,torch=2.13.0"
     assert versions_key(head) == "python=3.12.1,torch=2.14.0"
     assert environment_differences(base, head) == (
@@ -210,3 +210,24 @@ def test_an_engine_of_a_run_from_before_has_the_usual_attention_and_mode(planted
     assert len(match(base, run("head", attention="sdpa", compile_mode="default")).pairs) == 1
     assert not match(base, run("eager", attention="eager")).pairs
     assert not match(base, run("stock", compile_mode="stock")).pairs
+
+
+def test_a_gpu_is_another_machine_on_another_host_at_another_power_limit_and_without_ecc(planted: Plant) -> None:
+    card = {"device": "cuda", "gpu": "NVIDIA L4", "gpu_power_limit_watts": 72.0, "gpu_ecc": True, "cpu": "AMD EPYC"}
+
+    def key(**more: object) -> str:
+        return hardware_key(planted(name=f"{more}.jsonl", environment={"hardware": {**card, **more}}))
+
+    assert key() == "gpu-nvidia-l4-72w-on-amd-epyc"
+    assert key(gpu_power_limit_watts=40.0) == "gpu-nvidia-l4-40w-on-amd-epyc"
+    assert key(gpu_ecc=False) == "gpu-nvidia-l4-72w-no-ecc-on-amd-epyc"
+    assert key(cpu="Intel Xeon") == "gpu-nvidia-l4-72w-on-intel-xeon"
+    told = planted(name="told.jsonl", environment={"hardware": {**card, "gpu_max_sm_clock_mhz": 2040}})
+    assert Difference("gpu_max_sm_clock_mhz", "", "2040") in environment_differences(
+        planted(name="base.jsonl", environment={"hardware": card}), told
+    )
+
+
+def test_the_serial_in_a_file_from_before_is_not_read(planted: Plant) -> None:
+    hardware = {"device": "cuda", "gpu": "NVIDIA L4", "gpu_uuid": "GPU-aaaaaaaa-1111"}
+    assert "aaaaaaaa" not in str(planted(environment={"hardware": hardware}).header)
