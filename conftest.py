@@ -189,8 +189,8 @@ def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResul
 def _end(ended: CaseSkipped | CaseFailed) -> NoReturn:
     """End a test as its case ended."""
     if isinstance(ended, CaseSkipped):
-        pytest.skip(str(ended))
-    pytest.fail(str(ended), pytrace=False)
+        raise pytest.skip.Exception(str(ended)) from None
+    raise pytest.fail.Exception(str(ended), pytrace=False) from None  # its words once, without where they were raised
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:

@@ -169,6 +169,14 @@ def test_what_is_put_aside_is_recorded_with_every_case_and_told_once(met: tuple[
     assert (first.failure, drafted.failure) == ("", "")
 
 
+def test_a_chat_by_name_without_a_template_is_asked_as_a_base_model_and_that_is_noted(case_of: Any) -> None:
+    _, case, study = case_of(checkpoints.llama(), name="tiny-chat", experiment="humaneval")
+    engine = load_engine(replace(case.engine, draft_quant=None), study.pairs[0], torch.device("cpu"))
+    assert study.pairs[0].prompt_form == "base"
+    assert FirstLook().at(case, engine, [[1, 2]]).notes[0].startswith("prompt form base: the tokenizer has no chat")
+    assert FirstLook().at(replace(case, experiment="baseline"), engine, [[1, 2]]).notes == ()
+
+
 def test_a_draft_that_overflows_fails_the_cases_that_use_it(met: tuple[Any, Case]) -> None:
     engine, case = met
     engine.draft.half()

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from fixtures.decoding.caches import cache_facts
 from fixtures.decoding.forward_costs import measure_forward_costs
 from fixtures.decoding.measurement import timed_decoder
-from fixtures.decoding.own_settings import asked_for, in_words, neutral_settings, why_contradicting
+from fixtures.decoding.own_settings import asked_for, in_words, neutral_settings, shortened, why_contradicting
 from fixtures.decoding.strategies import end_tokens, generation_config, settings_in_force
 from fixtures.humaneval import generation as humaneval
 from fixtures.models import embedded, hub
@@ -336,6 +336,9 @@ def test_what_is_put_aside_is_told_and_nothing_else(tmp_path: Path) -> None:
     many = as_in_a_file({"suppress_tokens": list(range(300)), "use_cache": False, "a_key_of_tomorrow": 7}, tmp_path)
     assert set(asked_for(many)) == {"suppress_tokens", "use_cache", "a_key_of_tomorrow"}
     assert len(in_words(asked_for(many))) < 120
+    recorded = shortened(asked_for(many))
+    assert recorded["suppress_tokens"].startswith("[0, 1, 2, ") and len(recorded["suppress_tokens"]) < 80
+    assert (recorded["use_cache"], recorded["a_key_of_tomorrow"]) == (False, 7)
 
 
 @pytest.mark.filterwarnings("ignore")
