@@ -19,8 +19,8 @@ from fixtures.session import BenchSession
 from fixtures.study import EngineKey, StudyError
 from fixtures.tracking import check_tracking
 from fixtures.turns import turns_asked_for
-from reports.plain_text import one_line, tolerate_any_text
-from reports.run import CaseResult, read_run
+from reports.record.plain_text import one_line, tolerate_any_text
+from reports.record.run import CaseResult, read_run
 from reports.tables import print_run
 
 if TYPE_CHECKING:

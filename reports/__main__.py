@@ -8,8 +8,8 @@ import os
 import sys
 from contextlib import suppress
 
-from reports.plain_text import one_line, tolerate_any_text
-from reports.run import RunFileError
+from reports.record.plain_text import one_line, tolerate_any_text
+from reports.record.run import RunFileError
 
 UNUSABLE = 2
 LONGEST_REFUSAL = 1000  # characters: some list what differs

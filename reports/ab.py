@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.evidence import latency_name, level, measurements, series
-from reports.matching import identity, match
-from reports.run import CaseResult, Run
+from reports.record.matching import identity, match
+from reports.record.run import CaseResult, Run
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.ab import BlockRatios
-from reports.plain_text import printable
+from reports.record.plain_text import printable
 
 TITLE = "time per token, head / base, by block (above 1: head is slower)"
 

@@ -22,7 +22,7 @@ from typing import Any
 from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
 from reports.comparison import Speedup, is_lossless, is_wrong, speedup
-from reports.run import CaseResult, Run, RunFileError, Sample
+from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, paired_ratio
 from reports.transformers_lines import transformers_lines, weights_of
 

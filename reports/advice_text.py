@@ -10,8 +10,8 @@ from typing import Any
 from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
 from reports.cases import losslessness
 from reports.comparison import keeps_answers
-from reports.plain_text import printable
-from reports.run import CaseResult
+from reports.record.plain_text import printable
+from reports.record.run import CaseResult
 from reports.tables import interval_text
 
 LIMITS = {

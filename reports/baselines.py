@@ -17,8 +17,8 @@ from typing import Any
 
 from reports.calibration import Noise
 from reports.gate import gate
-from reports.matching import hardware_key, versions_key
-from reports.run import Run, RunFileError, read_run
+from reports.record.matching import hardware_key, versions_key
+from reports.record.run import Run, RunFileError, read_run
 from reports.thresholds import GateRules
 from reports.verdicts import Gate
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.environments import ROOT, Environment, checked_out
-from reports.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError, read_run
 
 STUDIES = Path("perf_tests") / "studies"
 ASKED = "asked.json"  # in a folder of run files: what they are measurements of

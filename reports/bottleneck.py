@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from reports.cases import seconds_per_token, share_of_limit
 from reports.predictions import Curve, curves, predictions
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 
 MATTERS = 0.15
 NEAR_LIMIT = 0.5

@@ -17,9 +17,9 @@ from typing import Any
 
 from reports.comparison import speedup
 from reports.evidence import level, measurements, timing_series
-from reports.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
 from reports.metrics import METRICS
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
+from reports.record.run import CaseResult, Run, RunFileError
 
 SCHEMA = 1
 PERCENTILE = 0.95

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.comparison import is_wrong, keeps_answers
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 
 GIB = 2**30
 USUAL = ("t=none", "d=none", "greedy", "dynamic")

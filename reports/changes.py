@@ -16,8 +16,9 @@ import numpy as np
 from reports import humaneval
 from reports.comparison import Drift, drifts
 from reports.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
-from reports.journal import Column, Journal, Samples, unusable
-from reports.matching import (
+from reports.metrics import FACTS, METRICS, Metric
+from reports.record.columns import Column, Journal, Samples, unusable
+from reports.record.matching import (
     Difference,
     environment_differences,
     hardware_key,
@@ -25,9 +26,8 @@ from reports.matching import (
     refuse_other_workloads,
     versions_key,
 )
-from reports.metrics import FACTS, METRICS, Metric
-from reports.reference import is_reference
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.published import is_reference
+from reports.record.run import CaseResult, Run, RunFileError
 from reports.statistics import Interval, paired_quantile_ratio, paired_ratio
 
 Direction = Literal["better", "worse", "changed", "same", "none shown"]

@@ -49,7 +49,7 @@ from reports.claims_evidence import (
 )
 from reports.claims_own import OwnClaim, evidence_for
 from reports.claims_series import UTILIZATION_MARGIN, caching_linear, utilization_falls
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval
 
 QUANTIZATIONS = ("none", "8bit", "4bit")

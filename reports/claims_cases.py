@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from reports.claims_evidence import Material, grouped, value
-from reports.run import CaseResult
+from reports.record.run import CaseResult
 
 QUANTS = ("target_quant", "draft_quant")
 FEWEST_ON_A_CURVE = 3

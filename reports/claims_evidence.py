@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.comparison import drifts, is_wrong
+from reports.record.published import is_reference
+from reports.record.run import CaseResult, Run, Sample
 from reports.record.settings import VALUE_TYPES
-from reports.reference import is_reference
-from reports.run import CaseResult, Run, Sample
 from reports.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
 
 Verdict = Literal["supported", "contradicted", "not enough evidence"]

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from reports.claims_evidence import MEASURES, Evidence, Expect, Material, compare, kept, value
+from reports.record.run import CaseResult, Run, RunFileError
 from reports.record.settings import VALUE_TYPES
-from reports.run import CaseResult, Run, RunFileError
 
 Setting = str | int | float | bool
 CheckSetting = Callable[[str, str, Any], Setting]  # (where, key, value) -> the value; raises ValueError

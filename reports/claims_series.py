@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reports.claims_evidence import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
-from reports.run import CaseResult
+from reports.record.run import CaseResult
 from reports.statistics import Interval
 
 FLAT_OR_GROWING = 0.5  # exponent between staying flat (0) and growing in proportion to the length (1)

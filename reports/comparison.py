@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from reports.record.repeats import on_common_prompts
-from reports.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run, Sample
 from reports.statistics import Interval, drift, paired_ratio
 
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.cases import share_of_limit
-from reports.plain_text import printable
-from reports.run import CaseResult, Run
+from reports.record.plain_text import printable
+from reports.record.run import CaseResult, Run
 
 MIB = 2**20
 TELLING = (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKING_TREE = "."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run, Sample
 
 Array = npt.NDArray[np.float64]
 Series = Mapping[int, tuple[float, float]]  # prompt -> (what is counted, per what), such as seconds and tokens

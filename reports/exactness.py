@@ -20,7 +20,7 @@ from typing import Any
 
 from reports.humaneval import verdicts_of
 from reports.metrics import METRICS
-from reports.run import CaseResult, Completion, Run, Sample
+from reports.record.run import CaseResult, Completion, Run, Sample
 
 COUNTS: dict[str, Callable[[Sample], int]] = {
     "new_tokens": lambda sample: sample.new_tokens,

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reports.metrics import METRICS, Direction
+from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.record.settings import PARTS
-from reports.run import CaseResult, Run, RunFileError, Sample
 from reports.statistics import Interval, bootstrap_ratio
 
 Scalar = str | int | float | bool

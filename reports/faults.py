@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from reports.comparison import baseline_measurements
 from reports.exactness import bytes_of, missing_tasks
-from reports.matching import repeats
-from reports.run import CaseResult, Completion, Run
+from reports.record.matching import repeats
+from reports.record.run import CaseResult, Completion, Run
 from reports.thresholds import GateRules
 from reports.timing import Measured, Sides
 from reports.verdicts import Fault, FaultKind

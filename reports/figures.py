@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.journal import Column, Samples
 from reports.metrics import FACTS, METRICS, Metric, fact_values
-from reports.run import CaseResult
+from reports.record.columns import Column, Samples
+from reports.record.run import CaseResult
 
 Of = Callable[[Samples], Column]
 

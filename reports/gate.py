@@ -35,7 +35,7 @@ from reports.faults import (
     lost_timings,
     unmeasured,
 )
-from reports.matching import (
+from reports.record.matching import (
     environment_differences,
     hardware_key,
     identity,
@@ -45,8 +45,8 @@ from reports.matching import (
     versions_key,
     weights_differences,
 )
-from reports.reference import is_reference
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.published import is_reference
+from reports.record.run import CaseResult, Run, RunFileError
 from reports.thresholds import GateRules, fits
 from reports.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
 from reports.verdicts import Fault, Gate, Judgement, Verdict

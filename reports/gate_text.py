@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports.plain_text import printable
+from reports.record.plain_text import printable
 from reports.tables import WIDTH_OF_FILES
 from reports.verdicts import Gate, Judgement
 

@@ -20,7 +20,7 @@ from reports.comparison import (
     keeps_answers,
     speedup,
 )
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval
 
 Decision = Literal["deploy", "plain", "unmeasured"]

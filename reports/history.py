@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from reports.cases import seconds_per_token
-from reports.matching import Difference, environment_differences, hardware_key, identity
 from reports.metrics import METRICS, Direction
-from reports.run import CaseResult, Run, RunFileError, read_run
+from reports.record.matching import Difference, environment_differences, hardware_key, identity
+from reports.record.run import CaseResult, Run, RunFileError, read_run
 from reports.statistics import Interval, bootstrap_ratio, holm
 
 FEWEST, SHORTEST = 6, 3

@@ -13,9 +13,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from reports.plain_text import printable
+from reports.record.plain_text import printable
+from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings
-from reports.run import CaseResult, Completion, Run
 from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
 
 LEVEL = 0.05

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TextIO
 
 from reports.blocks import Announce, Block, check_measured, named
-from reports.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError, read_run
 from reports.turns import VARIABLE, Turns
 
 STOP_SECONDS = 20.0

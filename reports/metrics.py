@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reports.run import Sample
+from reports.record.run import Sample
 
 Direction = Literal["lower", "higher", "same"]
 

@@ -20,8 +20,8 @@ from reports.charts.solved import solving
 from reports.comparison import speedup
 from reports.headline import Headline, headline
 from reports.humaneval import points
+from reports.record.run import CaseResult, Run, RunFileError
 from reports.reproduce import case_command, case_settings, run_command
-from reports.run import CaseResult, Run, RunFileError
 from reports.tables import interval_text, notes, title
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reports.charts import figures
 from reports.charts.figure import Figure, Shape
-from reports.run import Run
+from reports.record.run import Run
 
 STYLE = Path(__file__).resolve().parent / "templates" / "page.css"
 PICTURED = ("speedup", "pareto", "length")

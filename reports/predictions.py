@@ -21,7 +21,7 @@ from typing import Any
 from reports.comparison import baseline_measurements
 from reports.cost_model import Costs, residual
 from reports.cost_model import Prediction as Point
-from reports.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run, Sample
 
 LARGEST_K = 12  # curves are drawn from 1 to here
 PREDICTED = ("assisted", "prompt_lookup")  # strategies whose drafting costs are known

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports import humaneval
-from reports.run import Run
+from reports.record.run import Run
 from reports.tables import COLUMNS, Row, legend, notes, rows, title
 
 LARGEST = 64_000  # bytes; GitHub takes 65,536 characters

@@ -19,10 +19,10 @@ from reports.calibration import read_noise
 from reports.claims import CLAIMS, evaluate
 from reports.gate import gate
 from reports.gate_text import change_text, headline, remarks
-from reports.matching import environment_differences
 from reports.pictures import pictures
-from reports.reference import read_any
-from reports.run import Run, RunFileError, read_run
+from reports.record.matching import environment_differences
+from reports.record.published import read_any
+from reports.record.run import Run, RunFileError, read_run
 from reports.tables import legend, markdown_table, notes, title
 from reports.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 

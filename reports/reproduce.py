@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 
 from reports.comparison import speedup
+from reports.record.run import CaseResult, Run
 from reports.record.settings import PARTS
-from reports.run import CaseResult, Run
 
 _WITH_VALUE = ("-m", "-k", "-p", "-o", "-W", "-n")
 """pytest's own options that choose tests or change how they are shown; a node id takes the place of choosing."""

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from reports import costs, humaneval
 from reports.comparison import Speedup, best, drifts, is_wrong, speedup
-from reports.plain_text import printable
 from reports.predictions import prediction_lines, predictions
-from reports.run import CaseResult, Run
+from reports.record.plain_text import printable
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval
 
 COLUMNS = (

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 TIMING_METRICS = ("latency_tok", "assisted_latency_tok", "speedup", "decode_latency_tok", "ttft_seconds")
 # Well below the 5% that people ask about: of changes as large as the threshold only half are measured above it.

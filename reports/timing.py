@@ -28,7 +28,7 @@ from reports.between import Between, between_runs
 from reports.calibration import Noise
 from reports.comparison import baseline_measurements
 from reports.evidence import Change, Series, change, is_timed, latency_name, level, measurements, series, timing_series
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval, holm
 from reports.thresholds import GateRules
 from reports.verdicts import Judgement, Verdict

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint, EngineKey
-from reports.run import CaseResult, Run
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16", "fp32": "torch.float32"}
 _QUANTIZED = {

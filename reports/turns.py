@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from types import TracebackType
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 VARIABLE = "DECODEBENCH_TURNS"
 """Environment variable with the name of the socket: of Linux's abstract kind, without its leading zero byte."""

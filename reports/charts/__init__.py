@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from reports.charts import acceptance, lengths, pareto, solved, speedups, telemetry, time_split
 from reports.charts.figure import Figure, Missing
-from reports.run import Run
+from reports.record.run import Run
 
 CHARTS: tuple[Callable[[Run], Figure | Missing], ...] = (
     speedups.speedups,

@@ -10,7 +10,7 @@ import altair as alt
 from reports.cases import is_measured, short_names
 from reports.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.predictions import acceptance_of
-from reports.run import Run
+from reports.record.run import Run
 
 KEY, TITLE = "acceptance", "Acceptance by draft position"
 MOST_PANELS = 6

@@ -24,7 +24,7 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval, bootstrap_ratio
 
 KEY, TITLE = "length", "Time of a generation against its length"

@@ -25,7 +25,7 @@ from reports.charts.figure import (
     values,
 )
 from reports.comparison import is_uncompared, is_wrong, keeps_answers
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "pareto", "Speed against memory"
 KEEPS, CHANGES, UNSHOWN, FALSE = (

@@ -12,7 +12,7 @@ from reports import humaneval
 from reports.cases import short_names
 from reports.charts.figure import FIRST, INK, MUTED, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.humaneval import Paired
-from reports.run import Run
+from reports.record.run import Run
 
 KEY, TITLE = "humaneval", "HumanEval: problems solved"
 ROW = 34

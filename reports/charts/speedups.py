@@ -11,7 +11,7 @@ from reports.cases import is_measured, short_names
 from reports.charts.figure import FIRST, MUTED, SECOND, WRONG, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.comparison import is_wrong, speedup
 from reports.predictions import Curve, curves
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 from reports.statistics import Interval
 from reports.tables import interval_text
 

@@ -11,7 +11,7 @@ import altair as alt
 
 from reports.cases import GIB, short_names
 from reports.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "telemetry", "Utilization, memory and power over time"
 MOST_POINTS, MOST_OF_ALL = 60, 3000

@@ -25,7 +25,7 @@ from reports.charts.figure import (
     values,
 )
 from reports.comparison import baseline_measurements
-from reports.run import CaseResult, Run
+from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "time", "Time per token, by what it is spent on"
 MOST_BARS = 12

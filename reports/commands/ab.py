@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.gate import add_rules, noise_of, rules_of
-from reports.run import Run, RunFileError
+from reports.record.run import Run, RunFileError
 
 INTERRUPTED = 130
 TURNS = "after each run (default) or prompt, which finds smaller changes, with the models of both sides in memory"

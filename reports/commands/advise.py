@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -30,7 +30,7 @@ def register(commands: Any) -> None:
 def advise(options: argparse.Namespace) -> int:
     """Print the advice in the format asked for."""
     from reports import advice, advice_text
-    from reports.reference import read_any
+    from reports.record.published import read_any
 
     memory, share = options.max_memory, options.min_pass_at_1
     constraints = advice.Constraints(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError, read_run
 
 INTERRUPTED = 130
 BUSY = 0.25  # of a log ratio

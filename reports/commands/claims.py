@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.run import Run, RunFileError
+from reports.record.run import Run, RunFileError
 
 TERMINAL_WIDTH_OF_FILES = 170
 
@@ -29,7 +29,7 @@ def register(commands: Any) -> None:
 def claims(options: argparse.Namespace) -> int:
     """Print the verdicts; claims are findings, so the exit code is 0 unless --fail-on says otherwise."""
     from reports.claims_text import as_json, details, markdown, terminal_table
-    from reports.reference import read_any
+    from reports.record.published import read_any
 
     columns = [_column(read_any(file), options) for file in options.files]
     if options.claim is not None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 FORMATS = ("terminal", "markdown", "json", "csv")
 
@@ -25,7 +25,7 @@ def compare(options: argparse.Namespace) -> int:
     """Compare every HEAD with BASE, or the settings inside each run, and print it in the format asked for."""
     from reports import changes_text
     from reports.changes import chosen_metrics, compare_runs, compare_settings
-    from reports.journal import open_journal
+    from reports.record.columns import open_journal
 
     names = [name.strip() for name in options.metric.split(",") if name.strip()] if options.metric else None
     metrics = chosen_metrics(names)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 FORMATS = ("github-action-benchmark", "bencher", "csv", "parquet", "pytest-benchmark", "markdown")
 
@@ -62,7 +62,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _content(options: argparse.Namespace) -> bytes:
     from reports import exports
-    from reports.reference import is_reference, read_any
+    from reports.record.published import is_reference, read_any
 
     run = read_any(options.file)
     warn([run])

@@ -73,7 +73,7 @@ def write(found: Any, form: str, output: Path | None) -> None:
     """The verdict in a format, printed, or written to a file with the headline printed."""
     from reports.gate_formats import github_annotations, junit, sarif
     from reports.gate_text import headline, markdown, print_gate
-    from reports.run import RunFileError
+    from reports.record.run import RunFileError
 
     if form == "terminal" and output is None:
         print_gate(found)
@@ -97,7 +97,7 @@ def write(found: Any, form: str, output: Path | None) -> None:
 
 def _runs(options: argparse.Namespace) -> tuple[list[Any], list[Any], bool]:
     from reports.baselines import find_baselines
-    from reports.run import RunFileError, read_run
+    from reports.record.run import RunFileError, read_run
 
     if options.base or options.head:
         if options.runs or options.confirm_with or options.rolling != 1:

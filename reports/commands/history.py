@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import tell
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 
 def register(commands: Any) -> None:

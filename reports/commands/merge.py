@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.run import Run, RunFileError, read_run, write_merged
+from reports.record.run import Run, RunFileError, read_run, write_merged
 
 
 def register(commands: Any) -> None:
@@ -33,7 +33,7 @@ def merge(options: argparse.Namespace) -> int:
 
 def _refuse_other_machines(runs: Sequence[Run]) -> None:
     """Raise RunFileError where the merged file's one header would be wrong for some of its cases."""
-    from reports.matching import hardware_key, versions_key
+    from reports.record.matching import hardware_key, versions_key
 
     first, *others = runs
     for run in others:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 
 def register(commands: Any) -> None:
@@ -19,7 +19,7 @@ def register(commands: Any) -> None:
 def page(options: argparse.Namespace) -> int:
     """Write the page and tell where it is."""
     from reports.page import write_page
-    from reports.reference import read_any
+    from reports.record.published import read_any
 
     output: Path = options.output
     if any(output.resolve() == file.resolve() for file in options.files):

@@ -24,7 +24,7 @@ def promote_run(options: argparse.Namespace) -> int:
     """Promote the run and say where it went and what it was judged against; 1 if it got worse."""
     from reports.baselines import FOLDER, promote
     from reports.gate_text import headline, print_gate
-    from reports.run import RunFileError, read_run
+    from reports.record.run import RunFileError, read_run
 
     if options.keep < 1:
         raise RunFileError(f"--keep {options.keep}: at least 1 baseline is kept")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import costs, humaneval
-from reports.run import read_run
+from reports.record.run import read_run
 from reports.tables import legend, markdown_table, notes, print_run, rows, title
 
 

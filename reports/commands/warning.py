@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from reports.run import Run
+from reports.record.run import Run
 
 
 def warn(runs: Iterable[Run]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reports.run import CaseResult, Sample
+    from reports.record.run import CaseResult, Sample
 
 
 def completed(measurements: Sequence[tuple[int, CaseResult]]) -> list[tuple[int, CaseResult]]:

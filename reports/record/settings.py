@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.plain_text import with_its_letters
+from reports.record.plain_text import with_its_letters
 
 DRAFTING = "assisted"
 """The one strategy that decodes with the draft model that is loaded."""

@@ -26,7 +26,7 @@ from reports.calibration import Noise, measure_noise
 from reports.environments import environments, parse_spec
 from reports.gate import gate
 from reports.measuring import measure_all, stopped_by_termination
-from reports.run import Run
+from reports.record.run import Run
 from reports.thresholds import PYPROJECT, GateRules, read_rules
 from reports.verdicts import Gate
 

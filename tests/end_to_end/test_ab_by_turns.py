@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from reports.measuring import STOP_SECONDS
-from reports.run import read_run
+from reports.record.run import read_run
 
 if TYPE_CHECKING:
     from fixtures.models.engine import Engine
@@ -41,7 +41,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from reports.metrics import derive
-from reports.run import CaseResult, RunWriter, Sample
+from reports.record.run import CaseResult, RunWriter, Sample
 
 turns_asked_for = lambda: None
 with suppress(ModuleNotFoundError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reports.run import Run, read_run
+from reports.record.run import Run, read_run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -13,8 +13,8 @@ import pytest
 from reports.baselines import promote
 from reports.calibration import Noise, write_noise
 from reports.evidence import CONFIRMING
-from reports.matching import hardware_key, versions_key
-from reports.run import read_run
+from reports.record.matching import hardware_key, versions_key
+from reports.record.run import read_run
 from reports.thresholds import GateRules
 
 HERE = Path(__file__).resolve().parent

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from reports.record.run import CaseResult, RunWriter, Sample
 from reports.record.settings import WorkloadDone
-from reports.run import CaseResult, RunWriter, Sample
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from reports.run import read_run
+from reports.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ import transformers
 
 from reports.cases import is_measured
 from reports.comparison import competing
-from reports.run import read_run
+from reports.record.run import read_run
 from tests.unit import checkpoints
 
 STUDY = """\

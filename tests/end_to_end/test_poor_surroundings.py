@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.models import synthetic
-from reports.run import Run, read_run
+from reports.record.run import Run, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\

@@ -21,7 +21,7 @@ from fixtures.study_file import load_study
 from fixtures.turns import TurnTaker
 from reports.comparison import speedup
 from reports.faults import unmeasured
-from reports.run import CaseResult, RunWriter, Sample, read_run
+from reports.record.run import CaseResult, RunWriter, Sample, read_run
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
 L4_PLAIN = Sample(prompt=0, seconds=128 / 15.499, new_tokens=128, target_forwards=128, output_sha256="")

@@ -22,7 +22,7 @@ from fixtures.limit import (
 )
 from fixtures.models import synthetic
 from fixtures.models.quantization import quantize_in_place, weight_bytes
-from reports.run import Sample
+from reports.record.run import Sample
 
 CPU = torch.device("cpu")
 TINY = synthetic.SHAPES["tiny"]

@@ -14,7 +14,7 @@ import pytest
 from fixtures.options import OPTIONS, build_study, results_path, without_paths
 from fixtures.study import StudyError
 from fixtures.study_file import load_study
-from reports.run import read_run
+from reports.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC = {"study": "embedded", "pair": "synthetic-tiny", "prompts": "synthetic"}

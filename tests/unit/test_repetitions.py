@@ -16,7 +16,7 @@ from fixtures.session import REPEAT_PROMPTS, BenchSession, as_repeated
 from fixtures.study import Study, Sweep, Workload
 from reports.evidence import CONFIRMING
 from reports.faults import unmeasured
-from reports.run import read_run
+from reports.record.run import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,7 @@ from fixtures.models.pairs import find_pair
 from fixtures.progress import ProgressLine
 from fixtures.session import BenchSession
 from fixtures.study import Study, Sweep, Workload
-from reports.run import read_run
+from reports.record.run import read_run
 
 WORKLOAD = Workload("synthetic", num_samples=4, max_prompt=6, gen_toks=6)
 TIMEOUT = "Timeout (>6.0s) from pytest-timeout."

@@ -15,7 +15,7 @@ from fixtures.models.engine import Engine, load_engine
 from fixtures.models.pairs import find_pair
 from fixtures.session import BenchSession
 from fixtures.study import Study, Sweep, Workload
-from reports.run import read_run
+from reports.record.run import read_run
 
 PAIR = find_pair("synthetic-tiny")
 AXES = {"strategy": ("prompt_lookup",), "assist_toks": (3,), "dtype": ("fp32",)}

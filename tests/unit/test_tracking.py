@@ -15,8 +15,8 @@ import pytest
 from fixtures import tracking
 from fixtures.study import StudyError
 from fixtures.tracking import Tracker, check_tracking, start_tracking
+from reports.record.run import CaseResult, RunWriter
 from reports.record.settings import DecodingPoint, EngineKey
-from reports.run import CaseResult, RunWriter
 
 wandb = pytest.importorskip("wandb", reason="needs the extra: pip install -e '.[wandb]'")
 

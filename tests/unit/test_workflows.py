@@ -16,8 +16,8 @@ import yaml
 
 from reports.__main__ import COMMANDS, _parser
 from reports.metrics import derive
+from reports.record.run import CaseResult, RunWriter, Sample
 from reports.record.settings import EngineKey, WorkloadDone
-from reports.run import CaseResult, RunWriter, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"

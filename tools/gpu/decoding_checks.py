@@ -21,7 +21,7 @@ from fixtures.models import synthetic
 from fixtures.models.compiling import compiled_forwards, unsupported
 from fixtures.models.engine import TORCH_DTYPES, Engine
 from fixtures.study import DecodingPoint
-from reports.run import Sample, read_run
+from reports.record.run import Sample, read_run
 from tools.gpu.outcome import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
 

@@ -23,7 +23,7 @@ from fixtures.models import synthetic
 from fixtures.models.engine import Engine, load_engine
 from fixtures.models.pairs import find_pair
 from fixtures.study import DecodingPoint, EngineKey, Workload
-from reports.run import Sample
+from reports.record.run import Sample
 from tests.unit.decoding.mutation import plant
 
 WORKLOAD = Workload(prompts="synthetic", num_samples=8, max_prompt=12, gen_toks=24)

@@ -14,8 +14,8 @@ from fixtures.estimate.devices import PROFILES, measured, profile, profile_names
 from fixtures.estimate.study import Estimate, duration, estimate, lines
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
 from fixtures.study_file import load_study
+from reports.record.run import CaseResult, RunWriter, Sample
 from reports.record.settings import WorkloadDone
-from reports.run import CaseResult, RunWriter, Sample
 
 GIB = 2**30
 SEED = Path(__file__).resolve().parents[3] / "reports" / "published" / "seed_study_l4.csv"

@@ -11,7 +11,7 @@ from fixtures import options
 from fixtures.humaneval.experiment import Attempt, solve_problems
 from fixtures.study import StudyError
 from reports import humaneval
-from reports.run import RunWriter, read_run
+from reports.record.run import RunWriter, read_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

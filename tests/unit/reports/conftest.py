@@ -10,7 +10,7 @@ import pytest
 from planted_runs import HEADER, assisted, case, plain, typed
 
 from reports.metrics import derive
-from reports.run import CaseResult, Run, RunWriter, read_run
+from reports.record.run import CaseResult, Run, RunWriter, read_run
 
 
 @pytest.fixture

@@ -13,7 +13,17 @@ from planted_runs import typed
 
 from reports import humaneval
 from reports.metrics import derive
-from reports.run import SCHEMA, CaseResult, Completion, Run, Sample, case_line, completion_line, read_run, verdict_line
+from reports.record.run import (
+    SCHEMA,
+    CaseResult,
+    Completion,
+    Run,
+    Sample,
+    case_line,
+    completion_line,
+    read_run,
+    verdict_line,
+)
 
 PAIRS = [
     {"name": "small", "target": "T", "draft": "D-1B"},

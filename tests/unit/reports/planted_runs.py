@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from reports.record.run import CaseResult, Sample
 from reports.record.settings import PARTS
-from reports.run import CaseResult, Sample
 
 HEADER = {
     "study": {

@@ -15,7 +15,7 @@ import numpy as np
 from planted_runs import ENGINE, HEADER, WORKLOAD, typed
 
 from reports.metrics import derive
-from reports.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run, Sample
 
 TOKENS = 10
 SETTINGS: dict[str, dict[str, Any]] = {

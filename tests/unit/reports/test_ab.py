@@ -9,7 +9,7 @@ from planted_runs import case, plain
 
 from reports.ab import BlockRatios, block_ratios
 from reports.ab_tables import markdown_table
-from reports.run import Run
+from reports.record.run import Run
 
 Planted = Callable[..., Run]
 

@@ -16,7 +16,7 @@ from reports.__main__ import main
 from reports.advice import Constraints, advise, candidates, pareto_front
 from reports.advice_text import as_json, markdown
 from reports.commands.advise import parse_bytes
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Run, RunFileError
 
 MIB = 2**20
 POINT = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}

@@ -15,7 +15,7 @@ from reports.__main__ import main
 from reports.baselines import baseline_path, find_baselines, history, promote
 from reports.calibration import Noise
 from reports.gate import gate
-from reports.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError, read_run
 from reports.thresholds import GateRules
 
 RULES = GateRules()

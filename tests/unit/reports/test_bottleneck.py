@@ -11,8 +11,8 @@ from planted_runs import ENGINE, assisted, case, plain
 
 from reports.bottleneck import bottleneck, suggestions
 from reports.metrics import derive
+from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint
-from reports.run import CaseResult, Run
 
 POINT = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False, "cache": "dynamic"}
 

@@ -20,7 +20,7 @@ from reports.calibration import (
     write_noise,
 )
 from reports.metrics import derive
-from reports.run import Run, RunFileError
+from reports.record.run import Run, RunFileError
 
 Planted = Callable[..., Run]
 

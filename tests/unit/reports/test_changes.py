@@ -22,9 +22,9 @@ from reports.changes import (
     compare_settings,
     direction_of,
 )
-from reports.journal import open_journal
 from reports.metrics import METRICS, derive
-from reports.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
+from reports.record.columns import open_journal
+from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
 from reports.statistics import Interval
 from reports.tables import notes
 

@@ -16,7 +16,7 @@ from reports.charts.speedups import settings
 from reports.charts.telemetry import QUANTITIES, stretches, telemetry
 from reports.charts.time_split import splits
 from reports.metrics import derive
-from reports.run import Completion, RunWriter, Sample, read_run
+from reports.record.run import Completion, RunWriter, Sample, read_run
 
 BASE = "p/t=none,bf16/plain,greedy,dynamic"
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}

@@ -16,8 +16,8 @@ from scipy import stats
 from reports.claims import CLAIMS, Finding, evaluate
 from reports.claims_evidence import Comparison, Evidence, material_of, verdict_of
 from reports.claims_own import BUILT_IN
-from reports.reference import read_any
-from reports.run import CaseResult, Run
+from reports.record.published import read_any
+from reports.record.run import CaseResult, Run
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "reports/published"

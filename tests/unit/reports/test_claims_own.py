@@ -13,7 +13,7 @@ from reports.claims import Finding, evaluate
 from reports.claims_evidence import MEASURES
 from reports.claims_own import OwnClaim, claims_of, parse_claims, read_claims
 from reports.metrics import METRICS
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Run, RunFileError
 
 PLAIN = {"strategy": "plain"}
 LOOKUP = {"strategy": "prompt_lookup"}

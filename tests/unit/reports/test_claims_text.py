@@ -11,7 +11,7 @@ from planted_claims import FALSE, TRUE, cases_of, solved_cases, write_claims
 from reports.__main__ import main
 from reports.claims_own import BUILT_IN
 from reports.readme import renewed
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 ROOT = Path(__file__).resolve().parents[3]
 SEED = str(ROOT / "reports/published/seed_study_l4.csv")

@@ -14,7 +14,7 @@ import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain, write_large
 
 from reports.__main__ import main
-from reports.run import Run
+from reports.record.run import Run
 
 Plant = Callable[..., Run]
 PUBLISHED = Path(__file__).parents[3] / "reports" / "published"

@@ -9,7 +9,7 @@ import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
 from reports.comparison import baseline_measurements, best, drifts, keeps_answers, speedup
-from reports.run import Run
+from reports.record.run import Run
 from reports.tables import notes
 
 ASSISTED = {"strategy": "assisted", "do_sample": False, "cache": "dynamic"}

@@ -15,8 +15,8 @@ from rich.console import Console
 from reports.costs import columns, legend, markdown_table, rows, terminal_table
 from reports.metrics import fact_values
 from reports.readme import renewed
+from reports.record.run import CaseResult, Run, read_run
 from reports.record.settings import current_id
-from reports.run import CaseResult, Run, read_run
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "reports/published"
 MIB = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reports.environments import environments, other_dependencies, parse_spec, state_of
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -22,7 +22,7 @@ from reports import exports
 from reports.__main__ import main
 from reports.metrics import METRICS, derive
 from reports.pull_request import comment
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Run, RunFileError
 
 SECONDS = [1.0, 1.4, 1.2]
 

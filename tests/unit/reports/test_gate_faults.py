@@ -14,8 +14,8 @@ from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, changed, plai
 from reports.__main__ import main
 from reports.calibration import Noise
 from reports.gate import gate
-from reports.matching import versions_key
-from reports.run import CaseResult, Completion, Run, RunWriter, case_line
+from reports.record.matching import versions_key
+from reports.record.run import CaseResult, Completion, Run, RunWriter, case_line
 from reports.thresholds import GateRules
 
 FP32 = {**ENGINE, "dtype": "fp32"}

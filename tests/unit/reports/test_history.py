@@ -18,7 +18,7 @@ from scipy import stats
 from reports.__main__ import main
 from reports.history import History, Series, change_places, history
 from reports.history_page import page, verdict
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Run, RunFileError
 
 NOISE = [0.0, 0.01, -0.01, 0.005, -0.005, 0.0]
 STEP = [0.10 * (1 + noise) for noise in NOISE] + [0.13 * (1 + noise) for noise in NOISE]

@@ -14,7 +14,7 @@ import pytest
 from planted_runs import HEADER, assisted, case, plain
 
 from reports.__main__ import main
-from reports.run import Run
+from reports.record.run import Run
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "[/b][red]\x1b[2J\u202e模 \ud83d"

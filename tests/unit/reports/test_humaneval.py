@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from reports import humaneval
+from reports.record.run import CaseResult, Completion, RunWriter, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
-from reports.run import CaseResult, Completion, RunWriter, read_run
 from reports.tables import print_run
 
 

@@ -14,8 +14,8 @@ from reports.cases import losslessness
 from reports.charts.pareto import UNSHOWN, places
 from reports.comparison import best, is_lossless, is_uncompared, is_wrong
 from reports.metrics import derive
+from reports.record.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
-from reports.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.tables import markdown_table, rows
 
 WRONG = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from planted_runs import case, plain
 
-from reports.run import Run, read_run
+from reports.record.run import Run, read_run
 
 ROOT = Path(__file__).resolve().parents[3]
 

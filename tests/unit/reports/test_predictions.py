@@ -12,7 +12,7 @@ from planted_runs import typed
 
 from fixtures.models import synthetic
 from reports.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
-from reports.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run, Sample
 from reports.tables import rows
 
 VOCAB = 512

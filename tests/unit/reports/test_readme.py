@@ -14,7 +14,7 @@ from planted_runs import HEADER, case, plain
 
 from reports.__main__ import COMMANDS
 from reports.readme import README, ROOT, drawn, renewed
-from reports.run import Run, RunFileError
+from reports.record.run import Run, RunFileError
 
 
 def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from planted_runs import assisted, case, plain
 from rich.console import Console
 
-from reports.run import Run
+from reports.record.run import Run
 from reports.tables import COLUMNS, markdown_table, notes, rows, terminal_table, title
 
 GOLDEN = """\

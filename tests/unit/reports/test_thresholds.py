@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.run import RunFileError
+from reports.record.run import RunFileError
 from reports.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, GateRules, read_rules
 
 TEXT = """

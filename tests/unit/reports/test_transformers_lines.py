@@ -16,7 +16,7 @@ from transformers import GenerationMixin
 
 from fixtures.models import synthetic
 from fixtures.models.quantization import quantization_of
-from reports.run import Run
+from reports.record.run import Run
 from reports.transformers_lines import transformers_lines, weights_of
 
 PAIR = {"name": "p", "source": "hub", "target": "owner/target@abc123", "draft": "owner/draft", "tokenizers": "same"}

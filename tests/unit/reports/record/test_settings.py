@@ -14,7 +14,8 @@ from planted_runs import assisted, case, plain
 
 from reports.comparison import speedup
 from reports.gate import gate
-from reports.matching import match
+from reports.record.matching import match
+from reports.record.run import Run, RunFileError, read_run, write_merged
 from reports.record.settings import (
     DecodingPoint,
     EngineKey,
@@ -24,7 +25,6 @@ from reports.record.settings import (
     current_id,
     decided_by,
 )
-from reports.run import Run, RunFileError, read_run, write_merged
 from reports.thresholds import GateRules
 
 Plant = Callable[..., Run]

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.reference import read_any
-from reports.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
-from reports.run_checks import check_needed
+from reports.record.published import read_any
+from reports.record.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
+from reports.record.run_checks import check_needed
 
 Column = npt.NDArray[np.float64]
 
@@ -123,6 +123,6 @@ def unusable(case: CaseResult, error: Exception, *runs: Run) -> RunFileError:
 
 
 def open_journal(path: Path | str) -> Journal:
-    """Open a run file, or a reference (`reports.reference`); raises RunFileError as reading either does."""
+    """Open a run file, or a reference (`reports.record.published`); raises RunFileError as reading either does."""
     path = Path(path)
     return Journal(Outline(read_any(path), ()) if path.suffix == ".csv" else read_outline(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from planted_runs import ENGINE, WORKLOAD, case, plain
 
-from reports.matching import (
+from reports.record.matching import (
     Difference,
     environment_differences,
     hardware_key,
@@ -19,10 +19,10 @@ from reports.matching import (
     repeats,
     versions_key,
 )
-from reports.run import CaseResult, Run, RunFileError, read_run
+from reports.record.run import CaseResult, Run, RunFileError, read_run
 
 Plant = Callable[..., Run]
-PUBLISHED = Path(__file__).parents[3] / "reports" / "published"
+PUBLISHED = Path(__file__).parents[4] / "reports" / "published"
 SAMPLES = [plain(0, 1.0), plain(1, 1.0)]
 POINT = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}

@@ -22,6 +22,7 @@ import orjson
 
 from reports.record.checked import converted, unknown_to
 from reports.record.repeats import completed
+from reports.record.run_checks import check_case, check_header, check_samples, check_times
 from reports.record.settings import (
     PARTS,
     DecodingPoint,
@@ -31,7 +32,6 @@ from reports.record.settings import (
     current_id,
     decided_by,
 )
-from reports.run_checks import check_case, check_header, check_samples, check_times
 
 SCHEMA = 1
 _SAMPLES = b'"samples":[{'

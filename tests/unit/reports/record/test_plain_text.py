@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from reports.plain_text import one_line, printable, shortened, tolerate_any_text, with_its_letters
+from reports.record.plain_text import one_line, printable, shortened, tolerate_any_text, with_its_letters
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from fixtures.models.pairs import PAIRS
 from fixtures.study_file import load_study
-from reports.reference import PUBLISHED, is_reference, read_any
-from reports.run import RunFileError
+from reports.record.published import PUBLISHED, is_reference, read_any
+from reports.record.run import RunFileError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SEED = ROOT / "reports/published/seed_study_l4.csv"
 BEST = "llama3-8b-1b/t=none,d=none,bf16/assisted,k=3,p=0.2,greedy,dynamic"
 

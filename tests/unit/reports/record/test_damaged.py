@@ -12,7 +12,7 @@ import pytest
 from planted_runs import assisted, case, plain
 
 from reports.__main__ import main
-from reports.run import Run, read_run
+from reports.record.run import Run, read_run
 
 Plant = Callable[..., Run]
 

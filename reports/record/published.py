@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reports.record.run import CaseResult, Run, RunFileError, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone, case_id
-from reports.run import CaseResult, Run, RunFileError, read_run
 
 PUBLISHED = "published elsewhere, not measured here"
 

@@ -16,12 +16,12 @@ from planted_runs import HEADER, assisted, case, plain, write_large
 
 from reports.changes import chosen_metrics, compare_runs
 from reports.figures import QUANTILES, RATIOS, TOTALS
-from reports.journal import open_journal
 from reports.metrics import METRICS, derive
-from reports.run import Run, RunFileError, RunWriter, case_line, read_outline, read_run
+from reports.record.columns import open_journal
+from reports.record.run import Run, RunFileError, RunWriter, case_line, read_outline, read_run
 
 Plant = Callable[..., Run]
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 EMBEDDED = ROOT / "reports" / "published" / "embedded.jsonl"
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.reference import is_reference
-from reports.run import CaseResult, Run, RunFileError
+from reports.record.published import is_reference
+from reports.record.run import CaseResult, Run, RunFileError
 
 UNKNOWN_WEIGHTS = "local folder"  # what run files said of any folder before its weights were looked at
 _PROMPTS = ("num_samples", "prompts_sha256")

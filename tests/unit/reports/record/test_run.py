@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from reports.record.run import SCHEMA, CaseResult, Run, RunFileError, RunWriter, Sample, read_run, write_merged
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
-from reports.run import SCHEMA, CaseResult, Run, RunFileError, RunWriter, Sample, read_run, write_merged
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SAMPLE = Sample(
     0, 1.5, 3, 2, "ab", 0.5, 2, 4, 4, 2, 1, 1, 1, (2, 1), (1, 1), ((2, 2), (1, 0)), 0.1, 0.2, 1.2, (7, 8, 9)
 )
