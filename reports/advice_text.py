@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
-from reports.cases import losslessness
-from reports.comparison import keeps_answers
+from reports.numbers.cases import losslessness
+from reports.numbers.speedups import keeps_answers
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult
 from reports.tables import interval_text

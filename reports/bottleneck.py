@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from reports.cases import seconds_per_token, share_of_limit
-from reports.predictions import Curve, curves, predictions
+from reports.numbers.cases import seconds_per_token, share_of_limit
+from reports.numbers.predictions import Curve, curves, predictions
 from reports.record.run import CaseResult, Run
 
 MATTERS = 0.15

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.comparison import speedup
 from reports.evidence import level, measurements, timing_series
-from reports.metrics import METRICS
+from reports.numbers.metrics import METRICS
+from reports.numbers.speedups import speedup
 from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
 from reports.record.run import CaseResult, Run, RunFileError
 

@@ -13,10 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from reports import humaneval
-from reports.comparison import Drift, drifts
-from reports.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
-from reports.metrics import FACTS, METRICS, Metric
+from reports.numbers import humaneval
+from reports.numbers.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
+from reports.numbers.metrics import FACTS, METRICS, Metric
+from reports.numbers.speedups import Drift, drifts
+from reports.numbers.statistics import Interval, paired_quantile_ratio, paired_ratio
 from reports.record.columns import Column, Journal, Samples, unusable
 from reports.record.matching import (
     Difference,
@@ -28,7 +29,6 @@ from reports.record.matching import (
 )
 from reports.record.published import is_reference
 from reports.record.run import CaseResult, Run, RunFileError
-from reports.statistics import Interval, paired_quantile_ratio, paired_ratio
 
 Direction = Literal["better", "worse", "changed", "same", "none shown"]
 

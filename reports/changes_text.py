@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.changes import CaseChange, Change, Comparison
+from reports.numbers.statistics import Interval
 from reports.record.matching import Difference, hardware_key, weights_differences
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
-from reports.statistics import Interval
 from reports.tables import WIDTH_OF_FILES, title
 
 COLUMNS = ("metric", "base", "head", "head/base [95%]", "")

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports import humaneval
 from reports.claims_cases import (
     QUANTS,
     by_draft_size,
@@ -49,8 +48,9 @@ from reports.claims_evidence import (
 )
 from reports.claims_own import OwnClaim, evidence_for
 from reports.claims_series import UTILIZATION_MARGIN, caching_linear, utilization_falls
+from reports.numbers import humaneval
+from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval
 
 QUANTIZATIONS = ("none", "8bit", "4bit")
 BEST = {"strategy": "assisted", "assist_toks": 3, "confidence_threshold": 0.2, "do_sample": False}

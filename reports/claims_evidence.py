@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.comparison import drifts, is_wrong
+from reports.numbers.speedups import drifts, is_wrong
+from reports.numbers.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
 from reports.record.published import is_reference
 from reports.record.run import CaseResult, Run, Sample
 from reports.record.settings import VALUE_TYPES
-from reports.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
 
 Verdict = Literal["supported", "contradicted", "not enough evidence"]
 Unit = Literal["ratio", "points", "exponent"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reports.claims_evidence import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
+from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult
-from reports.statistics import Interval
 
 FLAT_OR_GROWING = 0.5  # exponent between staying flat (0) and growing in proportion to the length (1)
 FEWEST_LENGTHS = 3  # two points always lie on a line

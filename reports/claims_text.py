@@ -14,10 +14,10 @@ from rich.text import Text
 
 from reports.claims import Finding
 from reports.claims_evidence import Comparison
+from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
-from reports.statistics import Interval
 from reports.tables import title
 
 NO_INTERVAL = "no interval: published figures"

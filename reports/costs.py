@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from reports.cases import share_of_limit
+from reports.numbers.cases import share_of_limit
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Run
 

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.metrics import METRICS, Direction
+from reports.numbers.metrics import METRICS, Direction
+from reports.numbers.statistics import Interval, bootstrap_ratio
 from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.record.settings import PARTS
-from reports.statistics import Interval, bootstrap_ratio
 
 Scalar = str | int | float | bool
 Row = dict[str, Scalar]

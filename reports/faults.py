@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.comparison import baseline_measurements
-from reports.exactness import bytes_of, missing_tasks
+from reports.numbers.exactness import bytes_of, missing_tasks
+from reports.numbers.speedups import baseline_measurements
 from reports.record.matching import repeats
 from reports.record.run import CaseResult, Completion, Run
 from reports.thresholds import GateRules

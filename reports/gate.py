@@ -1,6 +1,6 @@
 """Did a change make it worse: the verdict on one or several runs of head against one or several of base. Pure.
 
-Exact metrics (reports/exactness.py, which says what counts as improved) are compared wherever they are bound to agree,
+Exact metrics (numbers/exactness.py, which says what counts as improved) are compared wherever they are bound to agree,
 also when the clock is too noisy to judge, in repeated measurements as in first ones. Timings (reports/timing.py) are
 judged only against the same hardware and versions; interleaved blocks may differ in versions, since that is what they
 ask about. A case that is missing, renamed, skipped, failed or not measured, or of which head does not know what base
@@ -14,17 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reports.calibration import Noise
-from reports.comparison import is_wrong
-from reports.exactness import (
-    ExactComparison,
-    Scope,
-    compare_bytes,
-    compare_completions,
-    compare_counts,
-    compare_problems,
-    is_quantized,
-    scope,
-)
 from reports.faults import (
     absences,
     completions_of,
@@ -35,6 +24,17 @@ from reports.faults import (
     lost_timings,
     unmeasured,
 )
+from reports.numbers.exactness import (
+    ExactComparison,
+    Scope,
+    compare_bytes,
+    compare_completions,
+    compare_counts,
+    compare_problems,
+    is_quantized,
+    scope,
+)
+from reports.numbers.speedups import is_wrong
 from reports.record.matching import (
     environment_differences,
     hardware_key,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reports import humaneval
-from reports.cases import LOSSLESS, losslessness, of_full_length, seconds_per_token
-from reports.comparison import (
+from reports.numbers import humaneval
+from reports.numbers.cases import LOSSLESS, losslessness, of_full_length, seconds_per_token
+from reports.numbers.speedups import (
     Drift,
     baseline_measurements,
     best,
@@ -20,8 +20,8 @@ from reports.comparison import (
     keeps_answers,
     speedup,
 )
+from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval
 
 Decision = Literal["deploy", "plain", "unmeasured"]
 

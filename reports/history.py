@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.cases import seconds_per_token
-from reports.metrics import METRICS, Direction
+from reports.numbers.cases import seconds_per_token
+from reports.numbers.metrics import METRICS, Direction
+from reports.numbers.statistics import Interval, bootstrap_ratio, holm
 from reports.record.matching import Difference, environment_differences, hardware_key, identity
 from reports.record.run import CaseResult, Run, RunFileError, read_run
-from reports.statistics import Interval, bootstrap_ratio, holm
 
 FEWEST, SHORTEST = 6, 3
 PENALTY, LEVEL = 3.0, 0.05

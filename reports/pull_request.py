@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports import humaneval
+from reports.numbers import humaneval
 from reports.record.run import Run
 from reports.tables import COLUMNS, Row, legend, notes, rows, title
 

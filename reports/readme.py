@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reports import claims_text, costs, humaneval
+from reports import claims_text, costs
 from reports.calibration import read_noise
 from reports.claims import CLAIMS, evaluate
 from reports.gate import gate
 from reports.gate_text import change_text, headline, remarks
+from reports.numbers import humaneval
 from reports.pictures import pictures
 from reports.record.matching import environment_differences
 from reports.record.published import read_any

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from reports.comparison import speedup
+from reports.numbers.speedups import speedup
 from reports.record.run import CaseResult, Run
 from reports.record.settings import PARTS
 

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports import costs, humaneval
-from reports.comparison import Speedup, best, drifts, is_wrong, speedup
-from reports.predictions import prediction_lines, predictions
+from reports import costs
+from reports.numbers import humaneval
+from reports.numbers.predictions import prediction_lines, predictions
+from reports.numbers.speedups import Speedup, best, drifts, is_wrong, speedup
+from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval
 
 COLUMNS = (
     "case",

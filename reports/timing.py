@@ -26,10 +26,10 @@ import numpy as np
 
 from reports.between import Between, between_runs
 from reports.calibration import Noise
-from reports.comparison import baseline_measurements
 from reports.evidence import Change, Series, change, is_timed, latency_name, level, measurements, series, timing_series
+from reports.numbers.speedups import baseline_measurements
+from reports.numbers.statistics import Interval, holm
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval, holm
 from reports.thresholds import GateRules
 from reports.verdicts import Judgement, Verdict
 

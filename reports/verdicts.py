@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.statistics import Interval
+from reports.numbers.statistics import Interval
 
 Verdict = Literal["pass", "regressed", "improved", "inconclusive", "not gated"]
 Overall = Literal["pass", "regressed", "faulty", "inconclusive"]

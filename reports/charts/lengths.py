@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.cases import is_measured
 from reports.charts.figure import (
     FIRST,
     FOURTH,
@@ -24,8 +23,9 @@ from reports.charts.figure import (
     draw,
     values,
 )
+from reports.numbers.cases import is_measured
+from reports.numbers.statistics import Interval, bootstrap_ratio
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval, bootstrap_ratio
 
 KEY, TITLE = "length", "Time of a generation against its length"
 LOOKS: tuple[tuple[str, Shape, tuple[int, ...]], ...] = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.cases import is_measured, short_names
 from reports.charts.figure import FIRST, MUTED, SECOND, WRONG, Figure, Key, Missing, Panel, Table, axis, draw, values
-from reports.comparison import is_wrong, speedup
-from reports.predictions import Curve, curves
+from reports.numbers.cases import is_measured, short_names
+from reports.numbers.predictions import Curve, curves
+from reports.numbers.speedups import is_wrong, speedup
+from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
-from reports.statistics import Interval
 from reports.tables import interval_text
 
 KEY, TITLE = "speedup", "Speedup against tokens drafted per step"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.cases import of_full_length, seconds_per_token, short_names
 from reports.charts.figure import (
     AXIS,
     FIRST,
@@ -24,7 +23,8 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.comparison import baseline_measurements
+from reports.numbers.cases import of_full_length, seconds_per_token, short_names
+from reports.numbers.speedups import baseline_measurements
 from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "time", "Time per token, by what it is spent on"

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reports import costs, humaneval
+from reports import costs
+from reports.numbers import humaneval
 from reports.record.run import read_run
 from reports.tables import legend, markdown_table, notes, print_run, rows, title
 

@@ -40,7 +40,7 @@ import subprocess, time, zlib
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, RunWriter, Sample
 
 turns_asked_for = lambda: None

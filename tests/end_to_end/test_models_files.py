@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers
 
-from reports.cases import is_measured
-from reports.comparison import competing
+from reports.numbers.cases import is_measured
+from reports.numbers.speedups import competing
 from reports.record.run import read_run
 from tests.unit import checkpoints
 

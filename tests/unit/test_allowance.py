@@ -19,8 +19,8 @@ from fixtures.session import INTERRUPTED, BenchSession
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
 from fixtures.study_file import load_study
 from fixtures.turns import TurnTaker
-from reports.comparison import speedup
 from reports.faults import unmeasured
+from reports.numbers.speedups import speedup
 from reports.record.run import CaseResult, RunWriter, Sample, read_run
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)

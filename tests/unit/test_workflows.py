@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from reports.__main__ import COMMANDS, _parser
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, RunWriter, Sample
 from reports.record.settings import EngineKey, WorkloadDone
 

@@ -9,7 +9,7 @@ from transformers.generation.candidate_generator import AssistedCandidateGenerat
 
 from fixtures.decoding.measurement import timed_decoder
 from fixtures.study import DecodingPoint, Workload
-from reports.exactness import compare_counts
+from reports.numbers.exactness import compare_counts
 from reports.record.run import CaseResult, Sample
 
 PROMPTS = [[3, 141, 59, 26], [7, 77, 70, 107], [200, 100, 50, 25]]

@@ -10,7 +10,7 @@ import pytest
 from fixtures import options
 from fixtures.humaneval.experiment import Attempt, solve_problems
 from fixtures.study import StudyError
-from reports import humaneval
+from reports.numbers import humaneval
 from reports.record.run import RunWriter, read_run
 
 ROOT = Path(__file__).resolve().parents[3]

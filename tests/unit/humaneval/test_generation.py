@@ -22,7 +22,7 @@ from fixtures.humaneval.rows import SeededSampling, StopAtEnd
 from fixtures.humaneval.scoring import read_problems
 from fixtures.models import synthetic
 from fixtures.study import DecodingPoint, EngineKey, Workload
-from reports.statistics import chi_square_gof
+from reports.numbers.statistics import chi_square_gof
 
 PLAIN = DecodingPoint()
 SAMPLED = DecodingPoint(do_sample=True, temperature=1.5, top_p=0.95)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from planted_runs import HEADER, assisted, case, plain, typed
 
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, Run, RunWriter, read_run
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from planted_runs import typed
 
-from reports import humaneval
-from reports.metrics import derive
+from reports.numbers import humaneval
+from reports.numbers.metrics import derive
 from reports.record.run import (
     SCHEMA,
     CaseResult,

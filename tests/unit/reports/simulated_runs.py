@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from planted_runs import ENGINE, HEADER, WORKLOAD, typed
 
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, Run, Sample
 
 TOKENS = 10

@@ -10,7 +10,7 @@ import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
 from reports.bottleneck import bottleneck, suggestions
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint
 

@@ -19,7 +19,7 @@ from reports.calibration import (
     read_noise,
     write_noise,
 )
-from reports.metrics import derive
+from reports.numbers.metrics import derive
 from reports.record.run import Run, RunFileError
 
 Planted = Callable[..., Run]

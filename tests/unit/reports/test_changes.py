@@ -22,10 +22,10 @@ from reports.changes import (
     compare_settings,
     direction_of,
 )
-from reports.metrics import METRICS, derive
+from reports.numbers.metrics import METRICS, derive
+from reports.numbers.statistics import Interval
 from reports.record.columns import open_journal
 from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
-from reports.statistics import Interval
 from reports.tables import notes
 
 Plant = Callable[..., Run]

@@ -5,7 +5,6 @@ import re
 import pytest
 from planted_runs import ENGINE, WORKLOAD, assisted, case, plain
 
-from reports.cases import short_names
 from reports.charts import figures
 from reports.charts.acceptance import accepted
 from reports.charts.figure import Figure, Missing
@@ -15,7 +14,8 @@ from reports.charts.solved import solving
 from reports.charts.speedups import settings
 from reports.charts.telemetry import QUANTITIES, stretches, telemetry
 from reports.charts.time_split import splits
-from reports.metrics import derive
+from reports.numbers.cases import short_names
+from reports.numbers.metrics import derive
 from reports.record.run import Completion, RunWriter, Sample, read_run
 
 BASE = "p/t=none,bf16/plain,greedy,dynamic"

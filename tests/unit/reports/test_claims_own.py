@@ -12,7 +12,7 @@ from planted_claims import PAIRS, TRUE, cases_of, decode, sample, write_claims
 from reports.claims import Finding, evaluate
 from reports.claims_evidence import MEASURES
 from reports.claims_own import OwnClaim, claims_of, parse_claims, read_claims
-from reports.metrics import METRICS
+from reports.numbers.metrics import METRICS
 from reports.record.run import CaseResult, Run, RunFileError
 
 PLAIN = {"strategy": "plain"}
@@ -151,7 +151,7 @@ def test_the_metrics_of_claims_have_the_names_that_metrics_have() -> None:
 
 
 def test_a_metric_is_the_ratio_of_totals_that_it_is_in_a_table() -> None:
-    from reports.metrics import derive
+    from reports.numbers.metrics import derive
 
     samples = [sample(i, 1.0 + i, 8 + i, ttft=0.5, accepted=40 + i) for i in range(5)]
     metrics = derive(samples, speculative=True)

@@ -13,7 +13,7 @@ from planted_runs import case, plain
 from rich.console import Console
 
 from reports.costs import columns, legend, markdown_table, rows, terminal_table
-from reports.metrics import fact_values
+from reports.numbers.metrics import fact_values
 from reports.readme import renewed
 from reports.record.run import CaseResult, Run, read_run
 from reports.record.settings import current_id

@@ -20,7 +20,7 @@ from scipy import stats
 
 from reports import exports
 from reports.__main__ import main
-from reports.metrics import METRICS, derive
+from reports.numbers.metrics import METRICS, derive
 from reports.pull_request import comment
 from reports.record.run import CaseResult, Run, RunFileError
 

@@ -10,7 +10,7 @@ import pytest
 
 from reports.gate_formats import github_annotations, junit, sarif
 from reports.gate_text import headline, markdown, print_gate
-from reports.statistics import Interval
+from reports.numbers.statistics import Interval
 from reports.verdicts import Fault, Gate, Judgement
 
 SLOWER = Judgement(

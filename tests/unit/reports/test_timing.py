@@ -15,8 +15,8 @@ from reports.calibration import Noise
 from reports.evidence import Change, change, correlation_length
 from reports.gate import gate, suspects
 from reports.gate_text import remarks, threshold_text
+from reports.numbers.statistics import paired_ratio
 from reports.record.run import Run, RunFileError
-from reports.statistics import paired_ratio
 from reports.thresholds import GateRules
 from reports.timing import TimingTest, judge_timings
 

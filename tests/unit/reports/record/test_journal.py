@@ -15,8 +15,8 @@ import pytest
 from planted_runs import HEADER, assisted, case, plain, write_large
 
 from reports.changes import chosen_metrics, compare_runs
-from reports.figures import QUANTILES, RATIOS, TOTALS
-from reports.metrics import METRICS, derive
+from reports.numbers.figures import QUANTILES, RATIOS, TOTALS
+from reports.numbers.metrics import METRICS, derive
 from reports.record.columns import open_journal
 from reports.record.run import Run, RunFileError, RunWriter, case_line, read_outline, read_run
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from planted_runs import assisted, case, plain
 
-from reports.comparison import speedup
 from reports.gate import gate
+from reports.numbers.speedups import speedup
 from reports.record.matching import match
 from reports.record.run import Run, RunFileError, read_run, write_merged
 from reports.record.settings import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.metrics import METRICS, derive, positions
+from reports.numbers.metrics import METRICS, derive, positions
 from reports.record.run import Sample
 
 PLAIN = [Sample(0, 1.0, 10, 10, "", ttft_seconds=0.2), Sample(1, 3.0, 20, 20, "", ttft_seconds=0.4)]

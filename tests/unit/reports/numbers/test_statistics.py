@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports import statistics as st
+from reports.numbers import statistics as st
 
 TOKENS = 64
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
-from reports.comparison import baseline_measurements, best, drifts, keeps_answers, speedup
+from reports.numbers.speedups import baseline_measurements, best, drifts, keeps_answers, speedup
 from reports.record.run import Run
 from reports.tables import notes
 

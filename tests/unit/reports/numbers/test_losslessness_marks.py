@@ -10,10 +10,10 @@ import pytest
 
 from reports.advice import Constraints, advise
 from reports.advice_text import markdown as advice_markdown
-from reports.cases import losslessness
 from reports.charts.pareto import UNSHOWN, places
-from reports.comparison import best, is_lossless, is_uncompared, is_wrong
-from reports.metrics import derive
+from reports.numbers.cases import losslessness
+from reports.numbers.metrics import derive
+from reports.numbers.speedups import best, is_lossless, is_uncompared, is_wrong
 from reports.record.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.tables import markdown_table, rows

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from reports.numbers.statistics import Interval, drift, paired_ratio
 from reports.record.repeats import on_common_prompts
 from reports.record.run import CaseResult, Run, Sample
-from reports.statistics import Interval, drift, paired_ratio
 
 
 @dataclass(frozen=True)

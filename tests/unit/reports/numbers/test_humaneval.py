@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from reports import humaneval
+from reports.numbers import humaneval
 from reports.record.run import CaseResult, Completion, RunWriter, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.tables import print_run

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from reports.comparison import baseline_measurements
-from reports.cost_model import Costs, residual
-from reports.cost_model import Prediction as Point
+from reports.numbers.cost_model import Costs, residual
+from reports.numbers.cost_model import Prediction as Point
+from reports.numbers.speedups import baseline_measurements
 from reports.record.run import CaseResult, Run, Sample
 
 LARGEST_K = 12  # curves are drawn from 1 to here

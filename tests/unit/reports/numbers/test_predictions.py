@@ -11,7 +11,7 @@ import pytest
 from planted_runs import typed
 
 from fixtures.models import synthetic
-from reports.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
+from reports.numbers.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
 from reports.record.run import CaseResult, Run, Sample
 from reports.tables import rows
 

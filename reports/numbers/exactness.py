@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.humaneval import verdicts_of
-from reports.metrics import METRICS
+from reports.numbers.humaneval import verdicts_of
+from reports.numbers.metrics import METRICS
 from reports.record.run import CaseResult, Completion, Run, Sample
 
 COUNTS: dict[str, Callable[[Sample], int]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.metrics import FACTS, METRICS, Metric, fact_values
+from reports.numbers.metrics import FACTS, METRICS, Metric, fact_values
 from reports.record.columns import Column, Samples
 from reports.record.run import CaseResult
 

@@ -13,10 +13,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from reports.numbers.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings
-from reports.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
 
 LEVEL = 0.05
 NO_EVIDENCE = "no evidence of a difference"

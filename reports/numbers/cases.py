@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.comparison import is_wrong, keeps_answers
+from reports.numbers.speedups import is_wrong, keeps_answers
 from reports.record.run import CaseResult, Run
 
 GIB = 2**30
