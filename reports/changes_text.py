@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports.changes import CaseChange, Change, Comparison
+from reports.compare.changes import CaseChange, Change, Comparison
 from reports.numbers.statistics import Interval
 from reports.record.matching import Difference, hardware_key, weights_differences
 from reports.record.plain_text import printable

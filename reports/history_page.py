@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from reports.history import LATENCY, Change, History, Point, Series, Source
+from reports.compare.trends import LATENCY, Change, History, Point, Series, Source
 
 MOST_CHARTS = 120  # more make the page slow; those with changes are drawn first, the rest is in the table
 TITLES = {LATENCY: "time per token", "accept_rate": "accept rate", "pass_at_1": "HumanEval pass@1"}

@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
 def compare(options: argparse.Namespace) -> int:
     """Compare every HEAD with BASE, or the settings inside each run, and print it in the format asked for."""
     from reports import changes_text
-    from reports.changes import chosen_metrics, compare_runs, compare_settings
+    from reports.compare.changes import chosen_metrics, compare_runs, compare_settings
     from reports.record.columns import open_journal
 
     names = [name.strip() for name in options.metric.split(",") if name.strip()] if options.metric else None

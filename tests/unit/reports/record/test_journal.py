@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from planted_runs import HEADER, assisted, case, plain, write_large
 
-from reports.changes import chosen_metrics, compare_runs
+from reports.compare.changes import chosen_metrics, compare_runs
 from reports.numbers.figures import QUANTILES, RATIOS, TOTALS
 from reports.numbers.metrics import METRICS, derive
 from reports.record.columns import open_journal

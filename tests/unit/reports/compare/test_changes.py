@@ -13,7 +13,7 @@ import pytest
 from planted_runs import ENGINE, WORKLOAD, assisted, case, plain
 from scipy import stats
 
-from reports.changes import (
+from reports.compare.changes import (
     Change,
     Comparison,
     Outputs,
@@ -29,7 +29,7 @@ from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWri
 from reports.tables import notes
 
 Plant = Callable[..., Run]
-PUBLISHED = Path(__file__).parents[3] / "reports" / "published"
+PUBLISHED = Path(__file__).parents[4] / "reports" / "published"
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
 

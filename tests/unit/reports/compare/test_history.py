@@ -16,7 +16,7 @@ from planted_runs import HEADER, case, plain
 from scipy import stats
 
 from reports.__main__ import main
-from reports.history import History, Series, change_places, history
+from reports.compare.trends import History, Series, change_places, history
 from reports.history_page import page, verdict
 from reports.record.run import CaseResult, Run, RunFileError
 

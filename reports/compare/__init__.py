@@ -1,0 +1,1 @@
+"""What differs between runs, between settings of one run, and over many runs. Passes no verdict, renders nothing."""
