@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from reports.ab import BlockRatios
+from reports.gate.block_ratios import BlockRatios
 from reports.record.plain_text import printable
 
 TITLE = "time per token, head / base, by block (above 1: head is slower)"

@@ -11,8 +11,8 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+from reports.gate.verdicts import Fault, Gate, Judgement
 from reports.gate_text import change_text, headline, remarks, threshold_text
-from reports.verdicts import Fault, Gate, Judgement
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 THRESHOLDS_FILE = "pyproject.toml"  # results need a file of the repository: where thresholds are set

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reports import claims_text, costs
-from reports.calibration import read_noise
 from reports.claims import CLAIMS, evaluate
-from reports.gate import gate
+from reports.gate.calibration import read_noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 from reports.gate_text import change_text, headline, remarks
 from reports.numbers import humaneval
 from reports.pictures import pictures
@@ -25,7 +26,6 @@ from reports.record.matching import environment_differences
 from reports.record.published import read_any
 from reports.record.run import Run, RunFileError, read_run
 from reports.tables import legend, markdown_table, notes, title
-from reports.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ from reports.record.run import Run, RunFileError
 
 INTERRUPTED = 130
 TURNS = "after each run (default) or prompt, which finds smaller changes, with the models of both sides in memory"
-FEWEST = 4  # with fewer the verdict would rest on the noise that other runs had, as in reports/timing.py
+FEWEST = 4  # with fewer the verdict would rest on the noise that other runs had, as in gate/timing.py
 
 
 def register(commands: Any) -> None:
@@ -40,8 +40,8 @@ def ab(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from reports import ab_tables
-    from reports.ab import block_ratios
-    from reports.gate import gate
+    from reports.gate.block_ratios import block_ratios
+    from reports.gate.judging import gate
     from reports.gate_formats import github_annotations, junit
     from reports.gate_text import markdown, print_gate
     from reports.measuring import stopped_by_termination

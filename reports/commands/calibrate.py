@@ -36,7 +36,7 @@ def register(commands: Any) -> None:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure or read the pairs, write the floors, print them."""
-    from reports.calibration import measure_noise, noise_path, write_noise
+    from reports.gate.calibration import measure_noise, noise_path, write_noise
 
     if options.pairs < 1:
         raise RunFileError(f"--pairs {options.pairs}: at least 1 is needed; 12 or more tell the noise well")

@@ -38,7 +38,7 @@ def add_rules(command: Any) -> None:
 
 def run_gate(options: argparse.Namespace) -> int:
     """Judge, print or write the verdict in the format asked for, and return its exit code."""
-    from reports.gate import gate
+    from reports.gate.judging import gate
 
     base, head, interleaved = _runs(options)
     warn([*base, *head])
@@ -52,7 +52,7 @@ def rules_of(options: argparse.Namespace, head: Any) -> Any:
     """The rules from pyproject.toml, head's study and the options."""
     from dataclasses import replace
 
-    from reports.thresholds import PYPROJECT, read_rules
+    from reports.gate.thresholds import PYPROJECT, read_rules
 
     rules = read_rules(PYPROJECT, head.header.get("study"), options.threshold)
     return replace(
@@ -64,7 +64,7 @@ def rules_of(options: argparse.Namespace, head: Any) -> Any:
 
 def noise_of(options: argparse.Namespace, head: Any) -> Any:
     """The calibration asked for, else that of head's machine and study, or None."""
-    from reports.calibration import find_noise, read_noise
+    from reports.gate.calibration import find_noise, read_noise
 
     return find_noise(head) if options.calibration is None else read_noise(options.calibration)
 
@@ -96,7 +96,7 @@ def write(found: Any, form: str, output: Path | None) -> None:
 
 
 def _runs(options: argparse.Namespace) -> tuple[list[Any], list[Any], bool]:
-    from reports.baselines import find_baselines
+    from reports.gate.baselines import find_baselines
     from reports.record.run import RunFileError, read_run
 
     if options.base or options.head:

@@ -22,7 +22,7 @@ def register(commands: Any) -> None:
 
 def promote_run(options: argparse.Namespace) -> int:
     """Promote the run and say where it went and what it was judged against; 1 if it got worse."""
-    from reports.baselines import FOLDER, promote
+    from reports.gate.baselines import FOLDER, promote
     from reports.gate_text import headline, print_gate
     from reports.record.run import RunFileError, read_run
 

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from reports.blocks import Block, announce, find_study, finished, folder_of, in_pairs, runs_folder
-from reports.calibration import Noise, measure_noise
 from reports.environments import environments, parse_spec
-from reports.gate import gate
+from reports.gate.calibration import Noise, measure_noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import PYPROJECT, GateRules, read_rules
+from reports.gate.verdicts import Gate
 from reports.measuring import measure_all, stopped_by_termination
 from reports.record.run import Run
-from reports.thresholds import PYPROJECT, GateRules, read_rules
-from reports.verdicts import Gate
 
 HERE = Path(__file__).resolve().parent
 SLOWED = {"same": 0.0, "slower5": 0.05, "slower10": 0.10}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.baselines import promote
-from reports.calibration import Noise, write_noise
-from reports.evidence import CONFIRMING
+from reports.gate.baselines import promote
+from reports.gate.calibration import Noise, write_noise
+from reports.gate.evidence import CONFIRMING
+from reports.gate.thresholds import GateRules
 from reports.record.matching import hardware_key, versions_key
 from reports.record.run import read_run
-from reports.thresholds import GateRules
 
 HERE = Path(__file__).resolve().parent
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -19,7 +19,7 @@ from fixtures.session import INTERRUPTED, BenchSession
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
 from fixtures.study_file import load_study
 from fixtures.turns import TurnTaker
-from reports.faults import unmeasured
+from reports.gate.faults import unmeasured
 from reports.numbers.speedups import speedup
 from reports.record.run import CaseResult, RunWriter, Sample, read_run
 

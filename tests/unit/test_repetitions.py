@@ -14,8 +14,8 @@ from fixtures.models.engine import Engine
 from fixtures.models.pairs import find_pair
 from fixtures.session import REPEAT_PROMPTS, BenchSession, as_repeated
 from fixtures.study import Study, Sweep, Workload
-from reports.evidence import CONFIRMING
-from reports.faults import unmeasured
+from reports.gate.evidence import CONFIRMING
+from reports.gate.faults import unmeasured
 from reports.record.run import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.study import Study, StudyError
 from fixtures.study_file import load_study
-from reports.thresholds import PYPROJECT, read_rules
+from reports.gate.thresholds import PYPROJECT, read_rules
 
 STUDY = "pair = 'embedded'\n[[sweep]]\nexperiment = 'baseline'\n"
 

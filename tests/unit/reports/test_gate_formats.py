@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from reports.gate.verdicts import Fault, Gate, Judgement
 from reports.gate_formats import github_annotations, junit, sarif
 from reports.gate_text import headline, markdown, print_gate
 from reports.numbers.statistics import Interval
-from reports.verdicts import Fault, Gate, Judgement
 
 SLOWER = Judgement(
     "p/slow",

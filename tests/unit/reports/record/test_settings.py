@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from planted_runs import assisted, case, plain
 
-from reports.gate import gate
+from reports.gate.judging import gate
+from reports.gate.thresholds import GateRules
 from reports.numbers.speedups import speedup
 from reports.record.matching import match
 from reports.record.run import Run, RunFileError, read_run, write_merged
@@ -25,7 +26,6 @@ from reports.record.settings import (
     current_id,
     decided_by,
 )
-from reports.thresholds import GateRules
 
 Plant = Callable[..., Run]
 SMOKE = Path(__file__).parents[4] / "reports" / "baselines" / "smoke" / "cpu-amd-epyc-2c-avx512.jsonl"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, GateRules, read_rules
 from reports.record.run import RunFileError
-from reports.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, GateRules, read_rules
 
 TEXT = """
 [tool.decodebench.gate]

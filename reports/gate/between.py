@@ -1,7 +1,7 @@
 """The noise between two runs as the gate uses it: a standard deviation and how well it is known; pure.
 
 The prompts of one run cannot tell it: a machine that is slower today shifts them all alike. It comes from a machine's
-calibration (reports/calibration.py). Where there is none a wide default gives the reader an interval, but no verdict
+calibration (gate/calibration.py). Where there is none a wide default gives the reader an interval, but no verdict
 rests on it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.calibration import Noise
+from reports.gate.calibration import Noise
 
 NORMAL_95 = 1.959964
 ASSUMED = 0.08

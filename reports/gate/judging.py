@@ -1,10 +1,10 @@
 """Did a change make it worse: the verdict on one or several runs of head against one or several of base. Pure.
 
 Exact metrics (numbers/exactness.py, which says what counts as improved) are compared wherever they are bound to agree,
-also when the clock is too noisy to judge, in repeated measurements as in first ones. Timings (reports/timing.py) are
+also when the clock is too noisy to judge, in repeated measurements as in first ones. Timings (gate/timing.py) are
 judged only against the same hardware and versions; interleaved blocks may differ in versions, since that is what they
 ask about. A case that is missing, renamed, skipped, failed or not measured, or of which head does not know what base
-did, is a fault of its own kind (reports/faults.py), and a run without any measured case never passes. Renders nothing,
+did, is a fault of its own kind (gate/faults.py), and a run without any measured case never passes. Renders nothing,
 exits nothing.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reports.calibration import Noise
-from reports.faults import (
+from reports.gate.calibration import Noise
+from reports.gate.faults import (
     absences,
     completions_of,
     fault_of,
@@ -24,6 +24,9 @@ from reports.faults import (
     lost_timings,
     unmeasured,
 )
+from reports.gate.thresholds import GateRules, fits
+from reports.gate.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
+from reports.gate.verdicts import Fault, Gate, Judgement, Verdict
 from reports.numbers.exactness import (
     ExactComparison,
     Scope,
@@ -47,9 +50,6 @@ from reports.record.matching import (
 )
 from reports.record.published import is_reference
 from reports.record.run import CaseResult, Run, RunFileError
-from reports.thresholds import GateRules, fits
-from reports.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
-from reports.verdicts import Fault, Gate, Judgement, Verdict
 
 FEWEST_ALIKE = 3
 _WORST_FIRST: tuple[Verdict, ...] = ("regressed", "improved", "not gated", "inconclusive", "pass")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from planted_runs import HEADER, assisted, case, plain
 
-from reports.calibration import (
+from reports.gate.calibration import (
     Noise,
     conservative_percentile,
     find_noise,
@@ -91,7 +91,7 @@ def test_a_noise_file_is_read_back_and_never_lower_than_measured(aa: Callable[..
 
 
 def test_every_study_of_a_machine_has_its_own_noise(planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr("reports.calibration.FOLDER", tmp_path)
+    monkeypatch.setattr("reports.gate.calibration.FOLDER", tmp_path)
     assert noise_path("cpu-x", "smoke") == tmp_path / "smoke" / "cpu-x.json"
     assert noise_path("cpu-x", "../a b").relative_to(tmp_path).parts == ("-a-b", "cpu-x.json")
     one, other = planted(name="one.jsonl"), planted(name="two.jsonl", study={**HEADER["study"], "name": "another"})

@@ -1,6 +1,6 @@
 """How the time per token of head moved against base, block by block. Pure; measures and renders nothing.
 
-The verdict, with intervals and tests, is the gate's (reports/gate.py); this shows whether a ratio is steady over the
+The verdict, with intervals and tests, is the gate's (gate/judging.py); this shows whether a ratio is steady over the
 blocks or one block's alone.
 """
 
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.evidence import latency_name, level, measurements, series
+from reports.gate.evidence import latency_name, level, measurements, series
 from reports.record.matching import identity, match
 from reports.record.run import CaseResult, Run
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.evidence import level, measurements, timing_series
+from reports.gate.evidence import level, measurements, timing_series
 from reports.numbers.metrics import METRICS
 from reports.numbers.speedups import speedup
 from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
@@ -24,7 +24,7 @@ from reports.record.run import CaseResult, Run, RunFileError
 SCHEMA = 1
 PERCENTILE = 0.95
 SPEEDUP = "speedup"  # derived from two cases, so no metric of one
-FOLDER = Path(__file__).resolve().parent / "baselines" / "noise"
+FOLDER = Path(__file__).resolve().parents[1] / "baselines" / "noise"
 RULE = (
     f"per metric, over all cases and pairs: the smallest |ln(b / a)| that at least {PERCENTILE:.0%} of further pairs "
     "stay within, order statistic number ceil(0.95 (n + 1)) of n, the largest where n is under 19"

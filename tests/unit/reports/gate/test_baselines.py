@@ -12,11 +12,11 @@ from planted_runs import ENGINE, case, plain
 from simulated_runs import QUIET, simulated
 
 from reports.__main__ import main
-from reports.baselines import baseline_path, find_baselines, history, promote
-from reports.calibration import Noise
-from reports.gate import gate
+from reports.gate.baselines import baseline_path, find_baselines, history, promote
+from reports.gate.calibration import Noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import GateRules
 from reports.record.run import Run, RunFileError, read_run
-from reports.thresholds import GateRules
 
 RULES = GateRules()
 FP32 = {**ENGINE, "dtype": "fp32"}

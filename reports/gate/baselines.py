@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.calibration import Noise
-from reports.gate import gate
+from reports.gate.calibration import Noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import GateRules
+from reports.gate.verdicts import Gate
 from reports.record.matching import hardware_key, versions_key
 from reports.record.run import Run, RunFileError, read_run
-from reports.thresholds import GateRules
-from reports.verdicts import Gate
 
-FOLDER = Path(__file__).resolve().parent / "baselines"
+FOLDER = Path(__file__).resolve().parents[1] / "baselines"
 KEPT = 10
 AUTO = "auto"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from simulated_runs import MACHINES, QUIET, Machine, simulated, with_metrics
 
-from reports.calibration import Noise, measure_noise
-from reports.gate import gate
-from reports.thresholds import GateRules
-from reports.timing import PASS_CONFIDENCE
-from reports.verdicts import Gate
+from reports.gate.calibration import Noise, measure_noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import GateRules
+from reports.gate.timing import PASS_CONFIDENCE
+from reports.gate.verdicts import Gate
 
 CASES = 10
 PROMPTS = 30

@@ -24,14 +24,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.between import Between, between_runs
-from reports.calibration import Noise
-from reports.evidence import Change, Series, change, is_timed, latency_name, level, measurements, series, timing_series
+from reports.gate.between import Between, between_runs
+from reports.gate.calibration import Noise
+from reports.gate.evidence import (
+    Change,
+    Series,
+    change,
+    is_timed,
+    latency_name,
+    level,
+    measurements,
+    series,
+    timing_series,
+)
+from reports.gate.thresholds import GateRules
+from reports.gate.verdicts import Judgement, Verdict
 from reports.numbers.speedups import baseline_measurements
 from reports.numbers.statistics import Interval, holm
 from reports.record.run import CaseResult, Run
-from reports.thresholds import GateRules
-from reports.verdicts import Judgement, Verdict
 
 PASS_CONFIDENCE = 0.99  # one-sided, that a change as large as the threshold did not happen
 OWN_SPREAD_BLOCKS = 4

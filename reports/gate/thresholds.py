@@ -27,7 +27,7 @@ TIMING_METRICS = ("latency_tok", "assisted_latency_tok", "speedup", "decode_late
 # Well below the 5% that people ask about: of changes as large as the threshold only half are measured above it.
 DEFAULT_THRESHOLDS = {"latency_tok": 0.03, "assisted_latency_tok": 0.03, "speedup": 0.03}
 ALPHA = 0.005
-PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 _REMEDY = f"choose from {', '.join(TIMING_METRICS)}; exact metrics have no threshold"
 
 

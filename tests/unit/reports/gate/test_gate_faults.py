@@ -12,11 +12,11 @@ import pytest
 from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, changed, plain
 
 from reports.__main__ import main
-from reports.calibration import Noise
-from reports.gate import gate
+from reports.gate.calibration import Noise
+from reports.gate.judging import gate
+from reports.gate.thresholds import GateRules
 from reports.record.matching import versions_key
 from reports.record.run import CaseResult, Completion, Run, RunWriter, case_line
-from reports.thresholds import GateRules
 
 FP32 = {**ENGINE, "dtype": "fp32"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}

@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reports.gate.thresholds import GateRules
+from reports.gate.timing import Measured, Sides
+from reports.gate.verdicts import Fault, FaultKind
 from reports.numbers.exactness import bytes_of, missing_tasks
 from reports.numbers.speedups import baseline_measurements
 from reports.record.matching import repeats
 from reports.record.run import CaseResult, Completion, Run
-from reports.thresholds import GateRules
-from reports.timing import Measured, Sides
-from reports.verdicts import Fault, FaultKind
 
 NOT_EXAMINED = "could not be examined"
 """How a case's note begins that says why facts are missing."""

@@ -2,7 +2,7 @@
 
 A change is the log of a product of ratios of totals: above 0 is slower. Rounds next to each other share their noise,
 so the error is worked out over runs of consecutive prompts as long as that correlation reaches. Must not know
-verdicts, thresholds or what noise two runs have between them (reports/between.py).
+verdicts, thresholds or what noise two runs have between them (gate/between.py).
 """
 
 from __future__ import annotations
