@@ -12,8 +12,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from reports.claims import Finding
-from reports.claims_evidence import Comparison
+from reports.claims.material import Comparison
+from reports.claims.original import Finding
 from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference

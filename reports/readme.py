@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reports import claims_text, costs
-from reports.claims import CLAIMS, evaluate
+from reports.claims.original import CLAIMS, evaluate
 from reports.gate.calibration import read_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules

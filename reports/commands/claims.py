@@ -54,8 +54,8 @@ def claims(options: argparse.Namespace) -> int:
 
 
 def _column(run: Run, options: argparse.Namespace) -> Any:
-    from reports.claims import CLAIMS, evaluate
-    from reports.claims_own import claims_of, read_claims
+    from reports.claims.original import CLAIMS, evaluate
+    from reports.claims.own import claims_of, read_claims
     from reports.claims_text import Column
 
     given = () if options.claims is None else read_claims(options.claims)

@@ -10,7 +10,7 @@ import pytest
 from fixtures.rules import CACHES, QUANTIZATIONS, STRATEGIES
 from fixtures.study import DecodingPoint, EngineKey, Study, StudyError
 from fixtures.study_file import load_study
-from reports.claims_own import parse_claims
+from reports.claims.own import parse_claims
 from reports.record.settings import VALUE_TYPES
 
 STUDY = "pair = 'embedded'\n[[sweep]]\nexperiment = 'baseline'\n"

@@ -9,7 +9,7 @@ import pytest
 from planted_claims import FALSE, TRUE, cases_of, solved_cases, write_claims
 
 from reports.__main__ import main
-from reports.claims_own import BUILT_IN
+from reports.claims.own import BUILT_IN
 from reports.readme import renewed
 from reports.record.run import RunFileError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.claims_evidence import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
+from reports.claims.material import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult
 

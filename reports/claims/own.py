@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from reports.claims_evidence import MEASURES, Evidence, Expect, Material, compare, kept, value
+from reports.claims.material import MEASURES, Evidence, Expect, Material, compare, kept, value
 from reports.record.run import CaseResult, Run, RunFileError
 from reports.record.settings import VALUE_TYPES
 
@@ -38,7 +38,7 @@ BUILT_IN = (
     "caching_linear",
     "quantized_keeps_humaneval",
 )
-"""Names that the claims of reports/claims.py have."""
+"""Names that the claims of claims/original.py have."""
 NEEDED = ("name", "says", "metric", "of", "against", "expect")
 DEFAULT_MARGINS: dict[Expect, float] = {"lower": 0.0, "higher": 0.0, "same": 0.05}
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from planted_claims import PAIRS, TRUE, cases_of, decode, sample, write_claims
 
-from reports.claims import Finding, evaluate
-from reports.claims_evidence import MEASURES
-from reports.claims_own import OwnClaim, claims_of, parse_claims, read_claims
+from reports.claims.material import MEASURES
+from reports.claims.original import Finding, evaluate
+from reports.claims.own import OwnClaim, claims_of, parse_claims, read_claims
 from reports.numbers.metrics import METRICS
 from reports.record.run import CaseResult, Run, RunFileError
 

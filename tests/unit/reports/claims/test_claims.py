@@ -13,13 +13,13 @@ import pytest
 from planted_claims import FALSE, SCARCE, TRUE, World, cases_of, decode, sample, solved_cases, write_claims
 from scipy import stats
 
-from reports.claims import CLAIMS, Finding, evaluate
-from reports.claims_evidence import Comparison, Evidence, material_of, verdict_of
-from reports.claims_own import BUILT_IN
+from reports.claims.material import Comparison, Evidence, material_of, verdict_of
+from reports.claims.original import CLAIMS, Finding, evaluate
+from reports.claims.own import BUILT_IN
 from reports.record.published import read_any
 from reports.record.run import CaseResult, Run
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PUBLISHED = ROOT / "reports/published"
 WORLDS = {"supported": TRUE, "contradicted": FALSE, "not enough evidence": SCARCE}
 

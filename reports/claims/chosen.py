@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from reports.claims_evidence import Material, grouped, value
+from reports.claims.material import Material, grouped, value
 from reports.record.run import CaseResult
 
 QUANTS = ("target_quant", "draft_quant")

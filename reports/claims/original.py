@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.claims_cases import (
+from reports.claims.chosen import (
     QUANTS,
     by_draft_size,
     curves,
@@ -30,7 +30,7 @@ from reports.claims_cases import (
     with_speeds,
     without_pair,
 )
-from reports.claims_evidence import (
+from reports.claims.material import (
     Comparison,
     Evidence,
     Material,
@@ -46,8 +46,8 @@ from reports.claims_evidence import (
     value,
     verdict_of,
 )
-from reports.claims_own import OwnClaim, evidence_for
-from reports.claims_series import UTILIZATION_MARGIN, caching_linear, utilization_falls
+from reports.claims.own import OwnClaim, evidence_for
+from reports.claims.series import UTILIZATION_MARGIN, caching_linear, utilization_falls
 from reports.numbers import humaneval
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
