@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.advice import Advice, Candidate, NoAdvice, Separation, gibibytes
+from reports.advice.candidates import Advice, Candidate, NoAdvice, Separation, gibibytes
 from reports.numbers.cases import losslessness
 from reports.numbers.speedups import keeps_answers
 from reports.record.plain_text import printable

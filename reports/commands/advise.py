@@ -29,11 +29,12 @@ def register(commands: Any) -> None:
 
 def advise(options: argparse.Namespace) -> int:
     """Print the advice in the format asked for."""
-    from reports import advice, advice_text
+    from reports import advice_text
+    from reports.advice import candidates
     from reports.record.published import read_any
 
     memory, share = options.max_memory, options.min_pass_at_1
-    constraints = advice.Constraints(
+    constraints = candidates.Constraints(
         max_memory=None if memory is None else parse_bytes(memory),
         min_pass_at_1=None if share is None else _share(share),
         lossless=options.lossless,
@@ -41,7 +42,7 @@ def advise(options: argparse.Namespace) -> int:
     )
     run = read_any(options.file)
     warn([run])
-    found, without = advice.advise(run, constraints), advice.without_advice(run, constraints)
+    found, without = candidates.advise(run, constraints), candidates.without_advice(run, constraints)
     if options.format == "json":
         print(json.dumps(advice_text.as_json(found, without), indent=1, allow_nan=False))
     elif options.format == "markdown":

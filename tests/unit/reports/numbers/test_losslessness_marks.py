@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reports.advice import Constraints, advise
+from reports.advice.candidates import Constraints, advise
 from reports.advice_text import markdown as advice_markdown
 from reports.charts.pareto import UNSHOWN, places
 from reports.numbers.cases import losslessness

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
+from reports.advice.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
+from reports.advice.transformers_lines import transformers_lines, weights_of
 from reports.numbers.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
 from reports.numbers.speedups import Speedup, is_lossless, is_wrong, speedup
 from reports.numbers.statistics import Interval, paired_ratio
 from reports.record.run import CaseResult, Run, RunFileError, Sample
-from reports.transformers_lines import transformers_lines, weights_of
 
 SAME_MEMORY, SAME_PERPLEXITY = 1.02, 1.01  # what differs by less counts as equal on the front
 MOST_PROMPTS = 1_000  # more are never suggested: settings that close are equal in practice

@@ -16,8 +16,8 @@ from transformers import GenerationMixin
 
 from fixtures.models import synthetic
 from fixtures.models.quantization import quantization_of
+from reports.advice.transformers_lines import transformers_lines, weights_of
 from reports.record.run import Run
-from reports.transformers_lines import transformers_lines, weights_of
 
 PAIR = {"name": "p", "source": "hub", "target": "owner/target@abc123", "draft": "owner/draft", "tokenizers": "same"}
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}

@@ -13,7 +13,7 @@ import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
 from reports.__main__ import main
-from reports.advice import Constraints, advise, candidates, pareto_front
+from reports.advice.candidates import Constraints, advise, candidates, pareto_front
 from reports.advice_text import as_json, markdown
 from reports.commands.advise import parse_bytes
 from reports.record.run import CaseResult, Run, RunFileError

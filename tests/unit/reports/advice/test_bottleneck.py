@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
-from reports.bottleneck import bottleneck, suggestions
+from reports.advice.bottleneck import bottleneck, suggestions
 from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint

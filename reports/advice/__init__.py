@@ -1,0 +1,1 @@
+"""Which setting to deploy, and what to measure next. Renders nothing."""
