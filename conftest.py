@@ -21,7 +21,7 @@ from fixtures.tracking import check_tracking
 from fixtures.turns import turns_asked_for
 from reports.record.plain_text import one_line, tolerate_any_text
 from reports.record.run import CaseResult, read_run
-from reports.tables import print_run
+from reports.views.tables import print_run
 
 if TYPE_CHECKING:
     from fixtures.models.engine import Engine

@@ -16,13 +16,13 @@ from typing import Literal
 from reports.charts import figures
 from reports.charts.figure import Figure, Missing
 from reports.charts.solved import solving
-from reports.headline import Headline, headline
 from reports.numbers.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
 from reports.numbers.humaneval import points
 from reports.numbers.speedups import speedup
 from reports.record.run import CaseResult, Run, RunFileError
 from reports.reproduce import case_command, case_settings, run_command
-from reports.tables import interval_text, notes, title
+from reports.views.headline import Headline, headline
+from reports.views.tables import interval_text, notes, title
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 LOUD = ("UNSTABLE", "incomplete")

@@ -14,18 +14,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from reports import claims_text, costs
 from reports.claims.original import CLAIMS, evaluate
 from reports.gate.calibration import read_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
-from reports.gate_text import change_text, headline, remarks
 from reports.numbers import humaneval
 from reports.pictures import pictures
 from reports.record.matching import environment_differences
 from reports.record.published import read_any
 from reports.record.run import Run, RunFileError, read_run
-from reports.tables import legend, markdown_table, notes, title
+from reports.views import claims_text, cost_table
+from reports.views.gate_text import change_text, headline, remarks
+from reports.views.tables import legend, markdown_table, notes, title
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -47,7 +47,7 @@ def solved(run: Run) -> str:
 
 def beside_time(run: Run) -> str:
     """The table of what settings cost apart from time."""
-    return f"**{title(run)}**\n\n{costs.markdown_table(run)}"
+    return f"**{title(run)}**\n\n{cost_table.markdown_table(run)}"
 
 
 def claims(*runs: Run) -> str:

@@ -13,7 +13,7 @@ from reports.numbers.predictions import Curve, curves
 from reports.numbers.speedups import is_wrong, speedup
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
-from reports.tables import interval_text
+from reports.views.tables import interval_text
 
 KEY, TITLE = "speedup", "Speedup against tokens drafted per step"
 MOST_PANELS = 6

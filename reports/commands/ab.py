@@ -39,13 +39,13 @@ def ab(options: argparse.Namespace) -> int:
     """Make both environments, measure by turns, and print ratios by block and the verdict; its exit code."""
     from rich.console import Console
 
-    from reports import ab_tables
     from reports.gate.block_ratios import block_ratios
     from reports.gate.judging import gate
-    from reports.gate_formats import github_annotations, junit
-    from reports.gate_text import markdown, print_gate
     from reports.measuring import stopped_by_termination
-    from reports.tables import WIDTH_OF_FILES
+    from reports.views import block_tables
+    from reports.views.gate_formats import github_annotations, junit
+    from reports.views.gate_text import markdown, print_gate
+    from reports.views.tables import WIDTH_OF_FILES
 
     options.exit_code = 1  # as long as there is no verdict
     try:
@@ -61,10 +61,10 @@ def ab(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH_OF_FILES)
-    console.print(ab_tables.terminal_table(ratios))
+    console.print(block_tables.terminal_table(ratios))
     print_gate(found)
     if options.markdown:
-        text = f"{markdown(found)}\n{ab_tables.markdown_table(ratios)}\n"
+        text = f"{markdown(found)}\n{block_tables.markdown_table(ratios)}\n"
         _write("--markdown", options.markdown, text, append=True)
     if options.junit:
         _write("--junit", options.junit, junit(found))

@@ -29,9 +29,9 @@ def register(commands: Any) -> None:
 
 def advise(options: argparse.Namespace) -> int:
     """Print the advice in the format asked for."""
-    from reports import advice_text
     from reports.advice import candidates
     from reports.record.published import read_any
+    from reports.views import advice_text
 
     memory, share = options.max_memory, options.min_pass_at_1
     constraints = candidates.Constraints(

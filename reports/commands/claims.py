@@ -28,8 +28,8 @@ def register(commands: Any) -> None:
 
 def claims(options: argparse.Namespace) -> int:
     """Print the verdicts; claims are findings, so the exit code is 0 unless --fail-on says otherwise."""
-    from reports.claims_text import as_json, details, markdown, terminal_table
     from reports.record.published import read_any
+    from reports.views.claims_text import as_json, details, markdown, terminal_table
 
     columns = [_column(read_any(file), options) for file in options.files]
     if options.claim is not None:
@@ -56,7 +56,7 @@ def claims(options: argparse.Namespace) -> int:
 def _column(run: Run, options: argparse.Namespace) -> Any:
     from reports.claims.original import CLAIMS, evaluate
     from reports.claims.own import claims_of, read_claims
-    from reports.claims_text import Column
+    from reports.views.claims_text import Column
 
     given = () if options.claims is None else read_claims(options.claims)
     names = {claim.name for claim in given}
@@ -65,7 +65,7 @@ def _column(run: Run, options: argparse.Namespace) -> Any:
 
 
 def _only(columns: list[Any], names: str) -> list[Any]:
-    from reports.claims_text import Column
+    from reports.views.claims_text import Column
 
     wanted = [name.strip() for name in names.split(",")]
     known = list(dict.fromkeys(finding.name for column in columns for finding in column.findings))

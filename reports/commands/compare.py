@@ -23,9 +23,9 @@ def register(commands: Any) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Compare every HEAD with BASE, or the settings inside each run, and print it in the format asked for."""
-    from reports import changes_text
     from reports.compare.changes import chosen_metrics, compare_runs, compare_settings
     from reports.record.columns import open_journal
+    from reports.views import changes_text
 
     names = [name.strip() for name in options.metric.split(",") if name.strip()] if options.metric else None
     metrics = chosen_metrics(names)

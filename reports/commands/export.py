@@ -61,8 +61,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _content(options: argparse.Namespace) -> bytes:
-    from reports import exports
     from reports.record.published import is_reference, read_any
+    from reports.views import exports
 
     run = read_any(options.file)
     warn([run])
@@ -82,6 +82,6 @@ def _content(options: argparse.Namespace) -> bytes:
         return exports.bencher(run, metrics).encode()
     if form == "pytest-benchmark":
         return exports.pytest_benchmark(run).encode()
-    from reports.pull_request import comment
+    from reports.views.pull_request import comment
 
     return comment(run).encode()

@@ -71,9 +71,9 @@ def noise_of(options: argparse.Namespace, head: Any) -> Any:
 
 def write(found: Any, form: str, output: Path | None) -> None:
     """The verdict in a format, printed, or written to a file with the headline printed."""
-    from reports.gate_formats import github_annotations, junit, sarif
-    from reports.gate_text import headline, markdown, print_gate
     from reports.record.run import RunFileError
+    from reports.views.gate_formats import github_annotations, junit, sarif
+    from reports.views.gate_text import headline, markdown, print_gate
 
     if form == "terminal" and output is None:
         print_gate(found)

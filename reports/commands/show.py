@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reports import costs
 from reports.numbers import humaneval
 from reports.record.run import read_run
-from reports.tables import legend, markdown_table, notes, print_run, rows, title
+from reports.views import cost_table
+from reports.views.tables import legend, markdown_table, notes, print_run, rows, title
 
 
 def register(commands: Any) -> None:
@@ -24,7 +24,7 @@ def show(options: argparse.Namespace) -> int:
     run = read_run(options.file)
     if options.format == "markdown":
         print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}" if rows(run) else title(run))
-        if beside := costs.markdown_table(run):
+        if beside := cost_table.markdown_table(run):
             print(f"\n{beside}")
         if solved := humaneval.markdown_table(run):
             print(f"\n{solved}")

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
-from reports.headline import headline
 from reports.page import case_rows, page, section, verdict, write_page
 from reports.record.published import read_any
 from reports.record.run import RunFileError
 from reports.reproduce import case_command, case_settings, run_command
+from reports.views.headline import headline
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "reports" / "published"
 BASE = "p/t=none,bf16/plain,greedy,dynamic"

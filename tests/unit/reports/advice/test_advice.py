@@ -14,9 +14,9 @@ from planted_runs import ENGINE, assisted, case, plain
 
 from reports.__main__ import main
 from reports.advice.candidates import Constraints, advise, candidates, pareto_front
-from reports.advice_text import as_json, markdown
 from reports.commands.advise import parse_bytes
 from reports.record.run import CaseResult, Run, RunFileError
+from reports.views.advice_text import as_json, markdown
 
 MIB = 2**20
 POINT = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}

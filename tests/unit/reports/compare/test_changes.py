@@ -26,7 +26,7 @@ from reports.numbers.metrics import METRICS, derive
 from reports.numbers.statistics import Interval
 from reports.record.columns import open_journal
 from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
-from reports.tables import notes
+from reports.views.tables import notes
 
 Plant = Callable[..., Run]
 PUBLISHED = Path(__file__).parents[4] / "reports" / "published"

@@ -16,9 +16,9 @@ from reports.gate.evidence import Change, change, correlation_length
 from reports.gate.judging import gate, suspects
 from reports.gate.thresholds import GateRules
 from reports.gate.timing import TimingTest, judge_timings
-from reports.gate_text import remarks, threshold_text
 from reports.numbers.statistics import paired_ratio
 from reports.record.run import Run, RunFileError
+from reports.views.gate_text import remarks, threshold_text
 
 NOISE = Noise(
     "cpu-a-processor-2c", "python=unknown,torch=2.13.0", "planted", 12, dict.fromkeys(GateRules().thresholds, 0.0196)

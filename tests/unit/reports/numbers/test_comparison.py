@@ -10,7 +10,7 @@ from planted_runs import ENGINE, HEADER, WORKLOAD, assisted, case, plain
 
 from reports.numbers.speedups import baseline_measurements, best, drifts, keeps_answers, speedup
 from reports.record.run import Run
-from reports.tables import notes
+from reports.views.tables import notes
 
 ASSISTED = {"strategy": "assisted", "do_sample": False, "cache": "dynamic"}
 

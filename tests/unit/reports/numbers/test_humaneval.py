@@ -7,7 +7,7 @@ import pytest
 from reports.numbers import humaneval
 from reports.record.run import CaseResult, Completion, RunWriter, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
-from reports.tables import print_run
+from reports.views.tables import print_run
 
 
 def completions(case, passed, *, samples=1, tokens=10, seconds=0.5):

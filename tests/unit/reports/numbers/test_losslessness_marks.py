@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from reports.advice.candidates import Constraints, advise
-from reports.advice_text import markdown as advice_markdown
 from reports.charts.pareto import UNSHOWN, places
 from reports.numbers.cases import losslessness
 from reports.numbers.metrics import derive
 from reports.numbers.speedups import best, is_lossless, is_uncompared, is_wrong
 from reports.record.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
-from reports.tables import markdown_table, rows
+from reports.views.advice_text import markdown as advice_markdown
+from reports.views.tables import markdown_table, rows
 
 WRONG = {
     "verdict": "wrong",

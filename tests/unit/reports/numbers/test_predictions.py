@@ -13,7 +13,7 @@ from planted_runs import typed
 from fixtures.models import synthetic
 from reports.numbers.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
 from reports.record.run import CaseResult, Run, Sample
-from reports.tables import rows
+from reports.views.tables import rows
 
 VOCAB = 512
 TRUTH = synthetic.cycle(VOCAB, 0)

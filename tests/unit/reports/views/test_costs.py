@@ -12,13 +12,13 @@ import pytest
 from planted_runs import case, plain
 from rich.console import Console
 
-from reports.costs import columns, legend, markdown_table, rows, terminal_table
 from reports.numbers.metrics import fact_values
 from reports.readme import renewed
 from reports.record.run import CaseResult, Run, read_run
 from reports.record.settings import current_id
+from reports.views.cost_table import columns, legend, markdown_table, rows, terminal_table
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "reports/published"
+PUBLISHED = Path(__file__).resolve().parents[4] / "reports/published"
 MIB = 2**20
 ENGINE = {"weight_bytes": {"target": 256 * MIB, "draft": 64 * MIB + 1}, "load_seconds": 1.5}
 

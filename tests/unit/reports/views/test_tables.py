@@ -9,7 +9,7 @@ from planted_runs import assisted, case, plain
 from rich.console import Console
 
 from reports.record.run import Run
-from reports.tables import COLUMNS, markdown_table, notes, rows, terminal_table, title
+from reports.views.tables import COLUMNS, markdown_table, notes, rows, terminal_table, title
 
 GOLDEN = """\
 | case | tokens/s | ms/token | speedup [95%] | accept rate | tokens/step | rollbacks | predicted ms (off) | status |

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports import costs
 from reports.numbers import humaneval
 from reports.numbers.predictions import prediction_lines, predictions
 from reports.numbers.speedups import Speedup, best, drifts, is_wrong, speedup
 from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Run
+from reports.views import cost_table
 
 COLUMNS = (
     "case",
@@ -145,8 +145,8 @@ def print_run(run: Run, terminal: Any = None) -> None:
     console.print()
     if rows(run):
         console.print(terminal_table(run))
-    if costs.rows(run):
-        console.print(costs.terminal_table(run))
+    if cost_table.rows(run):
+        console.print(cost_table.terminal_table(run))
     if humaneval.humaneval_rows(run):
         console.print(humaneval.terminal_table(run))
     for note in map(printable, notes(run)):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from planted_runs import case, plain
 
-from reports.ab_tables import markdown_table
 from reports.gate.block_ratios import BlockRatios, block_ratios
 from reports.record.run import Run
+from reports.views.block_tables import markdown_table
 
 Planted = Callable[..., Run]
 

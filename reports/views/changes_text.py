@@ -20,7 +20,7 @@ from reports.record.matching import Difference, hardware_key, weights_difference
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
-from reports.tables import WIDTH_OF_FILES, title
+from reports.views.tables import WIDTH_OF_FILES, title
 
 COLUMNS = ("metric", "base", "head", "head/base [95%]", "")
 SHOWN_CASES = 100  # beyond this many a table is no longer read; JSON and CSV hold all

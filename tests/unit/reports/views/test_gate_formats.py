@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from reports.gate.verdicts import Fault, Gate, Judgement
-from reports.gate_formats import github_annotations, junit, sarif
-from reports.gate_text import headline, markdown, print_gate
 from reports.numbers.statistics import Interval
+from reports.views.gate_formats import github_annotations, junit, sarif
+from reports.views.gate_text import headline, markdown, print_gate
 
 SLOWER = Judgement(
     "p/slow",

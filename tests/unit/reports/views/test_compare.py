@@ -17,7 +17,7 @@ from reports.__main__ import main
 from reports.record.run import Run
 
 Plant = Callable[..., Run]
-PUBLISHED = Path(__file__).parents[3] / "reports" / "published"
+PUBLISHED = Path(__file__).parents[4] / "reports" / "published"
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}
 
 

@@ -12,7 +12,7 @@ from reports.numbers.cases import losslessness
 from reports.numbers.speedups import keeps_answers
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult
-from reports.tables import interval_text
+from reports.views.tables import interval_text
 
 LIMITS = {
     "draft": "draft-bound",

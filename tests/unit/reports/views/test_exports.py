@@ -18,11 +18,11 @@ import pytest
 from planted_runs import assisted, case, plain
 from scipy import stats
 
-from reports import exports
 from reports.__main__ import main
 from reports.numbers.metrics import METRICS, derive
-from reports.pull_request import comment
 from reports.record.run import CaseResult, Run, RunFileError
+from reports.views import exports
+from reports.views.pull_request import comment
 
 SECONDS = [1.0, 1.4, 1.2]
 

@@ -13,7 +13,7 @@ from reports.claims.own import BUILT_IN
 from reports.readme import renewed
 from reports.record.run import RunFileError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SEED = str(ROOT / "reports/published/seed_study_l4.csv")
 OWN = """
 [[claim]]

@@ -18,7 +18,7 @@ from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
-from reports.tables import title
+from reports.views.tables import title
 
 NO_INTERVAL = "no interval: published figures"
 LEGEND = (

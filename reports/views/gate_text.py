@@ -1,6 +1,6 @@
 """The gate's verdict for people: in the terminal, and in Markdown for a step summary or a pull request.
 
-Both are views of the same Gate; what is computed is in gate/judging.py. For machines: reports/gate_formats.py.
+Both are views of the same Gate; what is computed is in gate/judging.py. For machines: views/gate_formats.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from reports.gate.verdicts import Gate, Judgement
 from reports.record.plain_text import printable
-from reports.tables import WIDTH_OF_FILES
+from reports.views.tables import WIDTH_OF_FILES
 
 SHOWN = ("regressed", "inconclusive", "improved")
 COLUMNS = ("case", "metric", "verdict", "base", "head", "change [98%]", "threshold", "p", "")

@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from reports.gate.verdicts import Fault, Gate, Judgement
-from reports.gate_text import change_text, headline, remarks, threshold_text
+from reports.views.gate_text import change_text, headline, remarks, threshold_text
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 THRESHOLDS_FILE = "pyproject.toml"  # results need a file of the repository: where thresholds are set

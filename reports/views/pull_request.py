@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from reports.numbers import humaneval
 from reports.record.run import Run
-from reports.tables import COLUMNS, Row, legend, notes, rows, title
+from reports.views.tables import COLUMNS, Row, legend, notes, rows, title
 
 LARGEST = 64_000  # bytes; GitHub takes 65,536 characters
 AT_FIRST = 8  # rows that are visible without unfolding
