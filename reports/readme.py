@@ -19,7 +19,7 @@ from reports.gate.calibration import read_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 from reports.numbers import humaneval
-from reports.pictures import pictures
+from reports.page.pictures import pictures
 from reports.record.matching import environment_differences
 from reports.record.published import read_any
 from reports.record.run import Run, RunFileError, read_run

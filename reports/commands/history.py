@@ -23,7 +23,7 @@ def register(commands: Any) -> None:
 def history(options: argparse.Namespace) -> int:
     """Write the page or the JSON, and tell what was found and left out."""
     from reports.compare.trends import history as read_history
-    from reports.history_page import as_json, page
+    from reports.page.history_page import as_json, page
 
     found = read_history(options.folder)
     tell(found.warnings)

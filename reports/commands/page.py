@@ -18,7 +18,7 @@ def register(commands: Any) -> None:
 
 def page(options: argparse.Namespace) -> int:
     """Write the page and tell where it is."""
-    from reports.page import write_page
+    from reports.page.run_page import write_page
     from reports.record.published import read_any
 
     output: Path = options.output

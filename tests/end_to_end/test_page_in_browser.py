@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reports.page import write_page
+from reports.page.run_page import write_page
 from reports.record.run import read_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")

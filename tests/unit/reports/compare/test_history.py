@@ -17,7 +17,7 @@ from scipy import stats
 
 from reports.__main__ import main
 from reports.compare.trends import History, Series, change_places, history
-from reports.history_page import page, verdict
+from reports.page.history_page import page, verdict
 from reports.record.run import CaseResult, Run, RunFileError
 
 NOISE = [0.0, 0.01, -0.01, 0.005, -0.005, 0.0]

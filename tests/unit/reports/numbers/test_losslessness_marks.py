@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from reports.advice.candidates import Constraints, advise
-from reports.charts.pareto import UNSHOWN, places
 from reports.numbers.cases import losslessness
 from reports.numbers.metrics import derive
 from reports.numbers.speedups import best, is_lossless, is_uncompared, is_wrong
+from reports.page.charts.pareto import UNSHOWN, places
 from reports.record.run import CaseResult, Run, RunWriter, Sample, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.views.advice_text import markdown as advice_markdown

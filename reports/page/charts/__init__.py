@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.charts import acceptance, lengths, pareto, solved, speedups, telemetry, time_split
-from reports.charts.figure import Figure, Missing
+from reports.page.charts import acceptance, lengths, pareto, solved, speedup_chart, telemetry, time_split
+from reports.page.charts.figure import Figure, Missing
 from reports.record.run import Run
 
 CHARTS: tuple[Callable[[Run], Figure | Missing], ...] = (
-    speedups.speedups,
+    speedup_chart.speedups,
     pareto.pareto,
     time_split.time_split,
     acceptance.acceptance,

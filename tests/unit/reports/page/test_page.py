@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
-from reports.page import case_rows, page, section, verdict, write_page
+from reports.page.reproduce import case_command, case_settings, run_command
+from reports.page.run_page import case_rows, page, section, verdict, write_page
 from reports.record.published import read_any
 from reports.record.run import RunFileError
-from reports.reproduce import case_command, case_settings, run_command
 from reports.views.headline import headline
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "reports" / "published"
+PUBLISHED = Path(__file__).resolve().parents[4] / "reports" / "published"
 BASE = "p/t=none,bf16/plain,greedy,dynamic"
 FAST = "p/t=none,d=none,bf16/assisted,k=3,p=0,greedy,dynamic"
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}

@@ -8,10 +8,10 @@ from typing import Any
 
 import altair as alt
 
-from reports.charts.figure import FIRST, INK, MUTED, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.numbers import humaneval
 from reports.numbers.cases import short_names
 from reports.numbers.humaneval import Paired
+from reports.page.charts.figure import FIRST, INK, MUTED, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.record.run import Run
 
 KEY, TITLE = "humaneval", "HumanEval: problems solved"

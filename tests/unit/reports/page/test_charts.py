@@ -5,17 +5,17 @@ import re
 import pytest
 from planted_runs import ENGINE, WORKLOAD, assisted, case, plain
 
-from reports.charts import figures
-from reports.charts.acceptance import accepted
-from reports.charts.figure import Figure, Missing
-from reports.charts.lengths import by_cache
-from reports.charts.pareto import front, places
-from reports.charts.solved import solving
-from reports.charts.speedups import settings
-from reports.charts.telemetry import QUANTITIES, stretches, telemetry
-from reports.charts.time_split import splits
 from reports.numbers.cases import short_names
 from reports.numbers.metrics import derive
+from reports.page.charts import figures
+from reports.page.charts.acceptance import accepted
+from reports.page.charts.figure import Figure, Missing
+from reports.page.charts.lengths import by_cache
+from reports.page.charts.pareto import front, places
+from reports.page.charts.solved import solving
+from reports.page.charts.speedup_chart import settings
+from reports.page.charts.telemetry import QUANTITIES, stretches, telemetry
+from reports.page.charts.time_split import splits
 from reports.record.run import Completion, RunWriter, Sample, read_run
 
 BASE = "p/t=none,bf16/plain,greedy,dynamic"

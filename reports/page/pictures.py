@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.charts import figures
-from reports.charts.figure import Figure, Shape
+from reports.page.charts import figures
+from reports.page.charts.figure import Figure, Shape
 from reports.record.run import Run
 
 STYLE = Path(__file__).resolve().parent / "templates" / "page.css"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.charts.figure import (
+from reports.numbers.cases import of_full_length, seconds_per_token, short_names
+from reports.numbers.speedups import baseline_measurements
+from reports.page.charts.figure import (
     AXIS,
     FIRST,
     FOURTH,
@@ -23,8 +25,6 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.numbers.cases import of_full_length, seconds_per_token, short_names
-from reports.numbers.speedups import baseline_measurements
 from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "time", "Time per token, by what it is spent on"

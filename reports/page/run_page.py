@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reports.charts import figures
-from reports.charts.figure import Figure, Missing
-from reports.charts.solved import solving
 from reports.numbers.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
 from reports.numbers.humaneval import points
 from reports.numbers.speedups import speedup
+from reports.page.charts import figures
+from reports.page.charts.figure import Figure, Missing
+from reports.page.charts.solved import solving
+from reports.page.reproduce import case_command, case_settings, run_command
 from reports.record.run import CaseResult, Run, RunFileError
-from reports.reproduce import case_command, case_settings, run_command
 from reports.views.headline import Headline, headline
 from reports.views.tables import interval_text, notes, title
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.charts.figure import (
+from reports.numbers.cases import GIB, losslessness, memory_of, of_full_length, seconds_per_token, short_names
+from reports.numbers.speedups import is_uncompared, is_wrong, keeps_answers
+from reports.page.charts.figure import (
     CARD,
     FIRST,
     INK,
@@ -23,8 +25,6 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.numbers.cases import GIB, losslessness, memory_of, of_full_length, seconds_per_token, short_names
-from reports.numbers.speedups import is_uncompared, is_wrong, keeps_answers
 from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "pareto", "Speed against memory"

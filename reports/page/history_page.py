@@ -50,7 +50,7 @@ def page(history: History) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
-        loader=PackageLoader("reports"),
+        loader=PackageLoader("reports.page"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -157,7 +157,7 @@ def _drawn(series: Series, with_chart: bool) -> Drawn:
 def _chart(series: Series) -> str:
     import altair as alt
 
-    from reports.charts.figure import FIRST, THIRD, axis, draw, values
+    from reports.page.charts.figure import FIRST, THIRD, axis, draw, values
 
     factor, unit = _scale(series)
     rows = [

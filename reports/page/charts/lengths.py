@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.charts.figure import (
+from reports.numbers.cases import is_measured
+from reports.numbers.statistics import Interval, bootstrap_ratio
+from reports.page.charts.figure import (
     FIRST,
     FOURTH,
     SECOND,
@@ -23,8 +25,6 @@ from reports.charts.figure import (
     draw,
     values,
 )
-from reports.numbers.cases import is_measured
-from reports.numbers.statistics import Interval, bootstrap_ratio
 from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "length", "Time of a generation against its length"

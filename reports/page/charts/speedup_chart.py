@@ -7,11 +7,24 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.charts.figure import FIRST, MUTED, SECOND, WRONG, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.numbers.cases import is_measured, short_names
 from reports.numbers.predictions import Curve, curves
 from reports.numbers.speedups import is_wrong, speedup
 from reports.numbers.statistics import Interval
+from reports.page.charts.figure import (
+    FIRST,
+    MUTED,
+    SECOND,
+    WRONG,
+    Figure,
+    Key,
+    Missing,
+    Panel,
+    Table,
+    axis,
+    draw,
+    values,
+)
 from reports.record.run import CaseResult, Run
 from reports.views.tables import interval_text
 

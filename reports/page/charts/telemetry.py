@@ -9,8 +9,8 @@ from typing import Any
 
 import altair as alt
 
-from reports.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.numbers.cases import GIB, short_names
+from reports.page.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "telemetry", "Utilization, memory and power over time"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.numbers.cases import is_measured, short_names
 from reports.numbers.predictions import acceptance_of
+from reports.page.charts.figure import FIRST, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.record.run import Run
 
 KEY, TITLE = "acceptance", "Acceptance by draft position"
