@@ -41,7 +41,7 @@ def ab(options: argparse.Namespace) -> int:
 
     from reports.gate.block_ratios import block_ratios
     from reports.gate.judging import gate
-    from reports.measuring import stopped_by_termination
+    from reports.launch.block_runs import stopped_by_termination
     from reports.views import block_tables
     from reports.views.gate_formats import github_annotations, junit
     from reports.views.gate_text import markdown, print_gate
@@ -75,9 +75,9 @@ def ab(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
     """The runs of base and of head, by block."""
-    from reports.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
-    from reports.environments import environments, other_dependencies, parse_spec, state_of
-    from reports.measuring import measure_all
+    from reports.launch.block_runs import measure_all
+    from reports.launch.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
+    from reports.launch.environments import environments, other_dependencies, parse_spec, state_of
 
     if options.blocks < FEWEST:
         raise RunFileError(

@@ -72,9 +72,9 @@ def _read(files: Sequence[Path]) -> list[Run]:
 def _measured(options: argparse.Namespace) -> list[Run]:
     from dataclasses import replace
 
-    from reports.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
-    from reports.environments import environments, parse_spec, state_of
-    from reports.measuring import measure_all, stopped_by_termination
+    from reports.launch.block_runs import measure_all, stopped_by_termination
+    from reports.launch.blocks import announce, find_study, finished, folder_of, in_pairs, interleaved, runs_folder
+    from reports.launch.environments import environments, parse_spec, state_of
 
     spec = parse_spec("at", options.at)
     with stopped_by_termination(), environments([spec]) as (environment,):

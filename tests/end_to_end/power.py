@@ -21,13 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reports.blocks import Block, announce, find_study, finished, folder_of, in_pairs, runs_folder
-from reports.environments import environments, parse_spec
 from reports.gate.calibration import Noise, measure_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import PYPROJECT, GateRules, read_rules
 from reports.gate.verdicts import Gate
-from reports.measuring import measure_all, stopped_by_termination
+from reports.launch.block_runs import measure_all, stopped_by_termination
+from reports.launch.blocks import Block, announce, find_study, finished, folder_of, in_pairs, runs_folder
+from reports.launch.environments import environments, parse_spec
 from reports.record.run import Run
 
 HERE = Path(__file__).resolve().parent

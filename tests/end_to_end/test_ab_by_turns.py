@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from reports.measuring import STOP_SECONDS
+from reports.launch.block_runs import STOP_SECONDS
 from reports.record.run import read_run
 
 if TYPE_CHECKING:
@@ -327,9 +327,9 @@ def test_the_real_suite_is_measured_and_a_planted_slowdown_of_one_side_is_seen(
 def test_runs_of_the_real_suite_take_turns_and_older_ones_run_one_after_the_other(
     reports: Command, tiny_study: Path, tmp_path: Path
 ) -> None:
-    from reports.blocks import Block
-    from reports.environments import Environment, parse_spec
-    from reports.measuring import measure_all
+    from reports.launch.block_runs import measure_all
+    from reports.launch.blocks import Block
+    from reports.launch.environments import Environment, parse_spec
 
     sides = [Environment(parse_spec(side, "."), ROOT, Path(sys.executable)) for side in ("base", "head")]
     blocks = [Block(side, 1, tmp_path / f"{side.spec.side}-1.jsonl") for side in sides]

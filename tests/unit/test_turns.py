@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.turns import TurnTaker
-from reports.turns import VARIABLE, Turns
+from reports.launch.turn_giver import VARIABLE, Turns
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBER = """\

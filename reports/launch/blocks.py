@@ -1,7 +1,7 @@
 """Which runs of the suite a comparison is made of, in which order, and which of them are there already.
 
 Order AB BA AB BA: whatever a machine drifts in one direction hits both sides alike. Starts nothing, which
-reports/measuring.py does; knows no metrics and no verdicts. Imports neither torch nor fixtures.
+launch/block_runs.py does; knows no metrics and no verdicts. Imports neither torch nor fixtures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from reports.environments import ROOT, Environment, checked_out
+from reports.launch.environments import ROOT, Environment, checked_out
 from reports.record.run import Run, RunFileError, read_run
 
 STUDIES = Path("perf_tests") / "studies"

@@ -23,7 +23,7 @@ from typing import Any
 
 from reports.record.run import RunFileError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORKING_TREE = "."
 _COMPARISON = re.compile(r"==|>=|<=|~=|!=|<|>")
 _BETWEEN = re.compile(r"[,\s]+(?=[A-Za-z])")  # a comma before a digit or an operator belongs to the requirement itself

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from reports.blocks import Announce, Block, check_measured, named
+from reports.launch.blocks import Announce, Block, check_measured, named
+from reports.launch.turn_giver import VARIABLE, Turns
 from reports.record.run import Run, RunFileError, read_run
-from reports.turns import VARIABLE, Turns
 
 STOP_SECONDS = 20.0
 TESTS_FAILED = 1  # pytest's exit code

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.environments import environments, other_dependencies, parse_spec, state_of
+from reports.launch.environments import environments, other_dependencies, parse_spec, state_of
 from reports.record.run import RunFileError
 
 
