@@ -57,7 +57,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 readme: $(INSTALLED)
 	$(RUN) -m fixtures.rules
-	$(RUN) -m reports.readme
+	$(RUN) -m tools.readme
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

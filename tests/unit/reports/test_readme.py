@@ -13,8 +13,8 @@ import pytest
 from planted_runs import HEADER, case, plain
 
 from reports.__main__ import COMMANDS
-from reports.readme import README, ROOT, drawn, renewed
 from reports.record.run import Run, RunFileError
+from tools.readme import README, ROOT, drawn, renewed
 
 
 def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:

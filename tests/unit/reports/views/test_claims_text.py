@@ -10,8 +10,8 @@ from planted_claims import FALSE, TRUE, cases_of, solved_cases, write_claims
 
 from reports.__main__ import main
 from reports.claims.own import BUILT_IN
-from reports.readme import renewed
 from reports.record.run import RunFileError
+from tools.readme import renewed
 
 ROOT = Path(__file__).resolve().parents[4]
 SEED = str(ROOT / "reports/published/seed_study_l4.csv")

@@ -1,4 +1,4 @@
-"""`python -m reports.readme` (`make readme`): the README's tables and pictures, made again from committed run files.
+"""`python -m tools.readme` (`make readme`): the README's tables and pictures, made again from committed run files.
 
 A block between `<!-- RUN... WHAT -->` and `<!-- end -->` is replaced by what its first line names (RUN: a run file, a
 file of figures, or the folder of a comparison); a test checks that the README is what this makes of it. Nothing else of
