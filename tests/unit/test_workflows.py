@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -147,21 +148,51 @@ def test_the_gate_step_judges_counts_by_another_machines_baseline(tmp_path: Path
     assert "<testsuite" in (tmp_path / "reports" / "runs" / "gate.xml").read_text()
 
 
-def plant(path: Path, processor: str, forwards: int) -> None:
+def test_the_gate_step_misses_no_bf16_where_the_runner_emulates_it(tmp_path: Path) -> None:
+    """The baseline has a case in bf16, which such a runner decodes in fp32: `--dtype auto`."""
+    runs = tmp_path / "reports" / "runs"
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    plant(tmp_path / "base.jsonl", "Other", 10, bf16=True)
+    plant(runs / "measured.jsonl", "This", 10, dtype_auto={"dtype": "fp32", "reason": "emulated"})
+    variables = tmp_path / "variables"
+    measure = script("gate.yml", "Measure the smoke study").replace(
+        ".venv/bin/python -m pytest perf_tests --study smoke --results", "cp reports/runs/measured.jsonl"
+    )
+
+    def run(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_ENV": str(variables), **environment}
+        environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert run(measure).returncode == 0
+    known = dict(line.split("=", 1) for line in variables.read_text().splitlines())
+    assert known == {"MEASURED": "0", "EMULATED": "1"}
+    assert run(script("gate.yml", "Gate"), BASE="base.jsonl", **known).returncode == 0
+    del known["EMULATED"]
+    assert run(script("gate.yml", "Gate"), BASE="base.jsonl", **known).returncode == 1, "elsewhere it is missing"
+
+
+def plant(path: Path, processor: str, forwards: int, *, bf16: bool = False, **header: Any) -> None:
     samples = (Sample(0, 1.0, 10, forwards, "hash"), Sample(1, 1.0, 10, 10, "hash"))
     writer = RunWriter(path)
     hardware = {"cpu": processor, "cpu_cores": 4}
-    writer.run({"study": {"name": "smoke"}, "environment": {"hardware": hardware, "versions": {"torch": "2.13.0"}}})
-    writer.case(
-        CaseResult(
-            "p/plain",
-            "ok",
-            experiment="baseline",
-            engine=EngineKey("p", draft_quant=None, dtype="fp32"),
-            workload=WorkloadDone("embedded", num_samples=2, prompts_sha256="abc"),
-            samples=samples,
-            metrics=derive(samples, speculative=False),
+    environment = {"hardware": hardware, "versions": {"torch": "2.13.0"}}
+    writer.run({"study": {"name": "smoke"}, "environment": environment, **header})
+    for dtype in ("fp32", *(["bf16"] if bf16 else [])):
+        key = EngineKey("p", draft_quant=None, dtype=dtype)
+        writer.case(
+            CaseResult(
+                f"{key.id}/plain,greedy,dynamic",
+                "ok",
+                experiment="baseline",
+                engine=key,
+                workload=WorkloadDone("embedded", num_samples=2, prompts_sha256="abc"),
+                samples=samples,
+                metrics=derive(samples, speculative=False),
+            )
         )
-    )
     writer.end({})
     writer.close()
