@@ -21,10 +21,24 @@ _QUANTIZED = {
         "nf4",
         "BitsAndBytesConfig(\n"
         '    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant={double},\n'
-        "    bnb_4bit_compute_dtype=torch.bfloat16,\n"
+        "    bnb_4bit_compute_dtype={dtype},\n"
         ")",
     ),
 }
+
+
+_STEPS_COMPILED = """\
+import functools
+
+prefill, step = model.forward, torch.compile(model.forward, mode="reduce-overhead", dynamic=False)
+
+
+@functools.wraps(prefill)
+def forward(*arguments, **inputs):
+    return (step if inputs["input_ids"].shape[1] == 1 else prefill)(*arguments, **inputs)
+
+
+model.forward = forward"""
 
 
 @dataclass(frozen=True)
@@ -68,15 +82,17 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
     ]
     lines = ["import torch", f"from transformers import {', '.join(names)}", ""]
     lines += _ids(weights, with_draft)
+    dtype = _DTYPES.get(engine.dtype, "torch.bfloat16")
     for quant in sorted(set(quants) & set(_QUANTIZED)):
         name, made = _QUANTIZED[quant]
-        lines += f"{name} = {made.format(double=double)}".split("\n")
-    dtype = _DTYPES.get(engine.dtype, "torch.bfloat16")
-    lines += _loading("model", "TARGET", weights.target, dtype, device, quants[0])
+        lines += f"{name} = {made.format(double=double, dtype=dtype)}".split("\n")
+    settings = f'dtype={dtype}, device_map={{"": "{device}"}}'
+    settings += f', attn_implementation="{engine.attention}"' if engine.attention != "sdpa" else ""
+    lines += _loading("model", "TARGET", weights.target, settings, quants[0])
     revision = _revision(weights.target)
     lines.append(f"tokenizer = AutoTokenizer.from_pretrained(TARGET{revision})")
     if with_draft:
-        lines += _loading("assistant", "DRAFT", weights.draft or "", dtype, device, quants[1])
+        lines += _loading("assistant", "DRAFT", weights.draft or "", settings, quants[1])
         if not weights.same_tokenizer:
             lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{_revision(weights.draft or '')})")
     lines += _put_aside(aside)
@@ -103,11 +119,11 @@ def _ids(weights: Weights, with_draft: bool) -> list[str]:
     return [*lines, ""]
 
 
-def _loading(name: str, constant: str, model: str, dtype: str, device: str, quant: str) -> list[str]:
+def _loading(name: str, constant: str, model: str, settings: str, quant: str) -> list[str]:
     quantized = f", quantization_config={_QUANTIZED[quant][0]}" if quant in _QUANTIZED else ""
     return [
         f"{name} = AutoModelForCausalLM.from_pretrained(",
-        f'    {constant}{_revision(model)}, dtype={dtype}, device_map={{"": "{device}"}}{quantized}',
+        f"    {constant}{_revision(model)}, {settings}{quantized}",
         ")",
     ]
 
@@ -138,8 +154,10 @@ def _draft_knobs(point: DecodingPoint) -> list[str]:
 
 
 def _compiling(engine: EngineKey, point: DecodingPoint, with_draft: bool) -> list[str]:
-    if not engine.compile:
+    if not engine.compile or engine.compile_mode == "stock":
         return []
+    if engine.compile_mode == "reduce-overhead":
+        return _STEPS_COMPILED.split("\n")
     dynamic = point.strategy != "plain" or point.cache != "static"
     names = ["model", *(["assistant"] if with_draft else [])]
     return [f"{name}.forward = torch.compile({name}.forward, dynamic={dynamic})" for name in names]
@@ -167,7 +185,7 @@ def _arguments(case: CaseResult, weights: Weights) -> dict[str, str]:
         found["use_cache"] = "False"
     elif cache != "dynamic":
         found["cache_implementation"] = f'"{cache}"'
-    if case.engine.compile or cache == "static":
+    if (case.engine.compile or cache == "static") and case.engine.compile_mode != "stock":
         found["disable_compile"] = "True"  # of generate's own compiling, which would come on top or uninvited
     return found
 

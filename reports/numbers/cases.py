@@ -129,6 +129,8 @@ def _dtype(parts: Sequence[Sequence[str]]) -> str:
 
 def _spoken(part: str) -> str:
     name, equals, value = part.partition("=")
+    if equals and name == "compile":
+        return f"compiled ({value})"
     if equals and name in _SPOKEN:
         return _SPOKEN[name].format(value)
     return _SPOKEN.get(part, part)
@@ -138,6 +140,7 @@ _SPOKEN = {
     "t": "{} target",
     "d": "{} draft",
     "n": "{} tokens",
+    "attention": "{} attention",
     "prompt_lookup": "prompt lookup",
     "early_exit": "early exit",
     "none": "no cache",

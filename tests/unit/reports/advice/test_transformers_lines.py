@@ -97,6 +97,11 @@ def test_plain_decoding(lines_of: Any, execute: Any) -> None:
     assert "drafter" not in found
 
 
+def test_4bit_computes_in_the_cases_own_dtype(lines_of: Any, execute: Any) -> None:
+    found = execute(lines_of(PLAIN, dtype="fp32", target_quant="4bit"))
+    assert found["nf4"].bnb_4bit_compute_dtype == torch.float32
+
+
 def test_what_was_put_aside_of_the_models_own_settings_does_not_act(
     lines_of: Any, execute: Any, checkpoints: tuple[Path, Path]
 ) -> None:
@@ -179,6 +184,29 @@ def test_compiling(lines_of: Any, execute: Any) -> None:
     found = execute([line.replace("dynamic=False)", 'dynamic=False, backend="eager")') for line in lines])
     assert found["model"].forward._torchdynamo_orig_callable.__name__ == "forward"
     assert found["config"].disable_compile
+
+
+def test_attention_and_the_other_ways_of_compiling(
+    lines_of: Any, execute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, dict[str, Any]]] = []
+
+    def compiled(forward: Any, **settings: Any) -> Any:
+        def entered(*arguments: Any, **inputs: Any) -> Any:
+            made.append((inputs["input_ids"].shape[1], settings))
+            return forward(*arguments, **inputs)
+
+        return entered
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    static = {**PLAIN, "cache": "static"}
+    found = execute(lines_of(static, dtype="fp32", attention="eager", compile=True, compile_mode="reduce-overhead"))
+    assert found["model"].config._attn_implementation == "eager"
+    assert found["config"].disable_compile
+    assert made == [(1, {"mode": "reduce-overhead", "dynamic": False})] * 9, "every step but the prefill"
+    stock = execute(lines_of(static, dtype="fp32", compile=True, compile_mode="stock"))
+    assert not stock["config"].disable_compile and stock["config"].cache_implementation == "static"
+    assert "forward" not in stock["model"].__dict__
 
 
 def test_another_tokenizer_of_the_draft_is_handed_over(lines_of: Any, execute: Any, tmp_path: Path) -> None:
