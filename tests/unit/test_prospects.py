@@ -200,3 +200,15 @@ def test_the_prompt_form_follows_last_name_and_chat_template(tmp_path: Path) -> 
     assert form("chat-project/tiny-instruct", TEMPLATE) == "instruct"
     assert form("chat-project/other-chat", None) == "base"
     assert Pair.from_hub("owner/Model-7B-Instruct").prompt_form == "instruct", "seen when it is loaded"
+
+
+def test_a_model_that_does_not_continue_its_text_is_refused_before_weights_are_read(case_of: Any) -> None:
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    t5 = transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=checkpoints.VOCAB, **sizes))
+    prospects, case, study = case_of(t5)
+    without_weights(study.pairs[0].target)
+    told = "./target holds a T5Config, which is no causal language model of transformers: give a model that continues"
+    assert (prospects.why_all_refused([case]) or "").startswith(told)
+    prospects, plain, _ = case_of(checkpoints.llama(), t5)
+    assert prospects.why_refused(plain) is None
+    assert "./draft holds a T5Config" in (prospects.why_refused(replace(plain, point=ASSISTED)) or "")
