@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -313,7 +313,9 @@ def _solved(one: CaseResult, other: CaseResult, base: Run, head: Run) -> humanev
     first = [each for each in base.completions if each.case == one.id]
     second = [each for each in head.completions if each.case == other.id]
     tasks = set(humaneval.verdicts_of(first)) & set(humaneval.verdicts_of(second))
-    return humaneval.compare(first, second) if tasks else None
+    if not tasks:
+        return None
+    return replace(humaneval.compare(first, second), batches=humaneval.different_batches(one, other))
 
 
 def _drifts(run: Run) -> list[Drift]:

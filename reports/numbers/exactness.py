@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.numbers.humaneval import verdicts_of
+from reports.numbers.humaneval import different_batches, verdicts_of
 from reports.numbers.metrics import METRICS
 from reports.record.run import CaseResult, Completion, Run, Sample
 
@@ -63,6 +63,10 @@ def scope(base: CaseResult, head: CaseResult, run: Run, *, same_machine: bool) -
     """Where a case's counts and outputs must agree: everywhere, or only on the same hardware and versions."""
     if base.workload.seed != head.workload.seed:
         return Scope(False, "another seed")
+    batches = different_batches(base, head)
+    if batches and not (_is_synthetic(head, run) or _is_full_precision(head)):
+        together = f"completions decoded {batches[0]} and {batches[1]} at a time"
+        return Scope(False, f"{together}: near ties can fall the other way")
     if same_machine:
         return Scope(True)
     if head.point.do_sample:

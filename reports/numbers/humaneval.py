@@ -7,7 +7,7 @@ greedy run of 164 problems has a standard error near 3.7 points, which hides mos
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.table import Table
@@ -32,6 +32,7 @@ class Paired:
     """Head against base, problem by problem. difference: share solved by head less base's; p_value: see `compare`.
 
     only_base, only_head: problems that only one of them solved, with several samples those that it solved more often.
+    batches: how many rows were decoded at a time, where that differs; in 16 bits it decides on tokens.
     """
 
     base: str
@@ -41,6 +42,12 @@ class Paired:
     only_head: int
     difference: Interval
     p_value: float
+    batches: tuple[int, int] | None = None
+
+    @property
+    def caution(self) -> str:
+        """What else differs between the two cases and may be why they do; empty where nothing is known to."""
+        return f" ({self.batches[0]} and {self.batches[1]} rows at a time)" if self.batches else ""
 
     def statement(self, p_value: float | None = None) -> str:
         """What the comparison shows, at a p-value adjusted for other comparisons if one is given."""
@@ -117,9 +124,16 @@ def comparisons(run: Run) -> dict[str, tuple[Paired, float]]:
     for case in _cases(run):
         base = base_of(case, run)
         if base is not None:
-            paired[case.id] = compare(completions_of(run, base.id), completions_of(run, case.id))
+            compared = compare(completions_of(run, base.id), completions_of(run, case.id))
+            paired[case.id] = replace(compared, batches=different_batches(base, case))
     adjusted = holm([one.p_value for one in paired.values()])
     return {name: (one, p) for (name, one), p in zip(paired.items(), adjusted, strict=True)}
+
+
+def different_batches(base: CaseResult, head: CaseResult) -> tuple[int, int] | None:
+    """Rows that two cases decoded at a time, where both tell and they differ."""
+    first, second = base.facts.get("batch_rows"), head.facts.get("batch_rows")
+    return (int(first), int(second)) if first and second and first != second else None
 
 
 def base_of(case: CaseResult, run: Run) -> CaseResult | None:
@@ -209,6 +223,7 @@ def _row(case: CaseResult, ks: Sequence[int], found: tuple[Paired, float] | None
         compared = (points(paired.difference), f"{p_value:.3f}", f"{paired.statement(p_value)} from {_short(paired)}")
         if paired.statement(p_value) != NO_EVIDENCE:
             compared = (*compared[:2], f"{paired.statement(p_value)} than {_short(paired)}")
+        compared = (*compared[:2], compared[2] + paired.caution)
     shares = [f"{100 * metrics[f'pass_at_{k}']:.1f}%" if f"pass_at_{k}" in metrics else "" for k in ks]
     cells = (
         case.id,

@@ -238,7 +238,8 @@ def _rows(cases: Sequence[CaseChange], quote: str = "") -> list[tuple[str, ...]]
             estimate, low, high = (100 * x for x in (one.difference.estimate, one.difference.low, one.difference.high))
             span = f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
             told = f"only base {one.only_base}, only head {one.only_head} of {one.problems}"
-            lines.append(("problems solved", told, "", f"{span} points", f"{one.statement()} (p {one.p_value:.2g})"))
+            verdict = f"{one.statement()} (p {one.p_value:.2g}){one.caution}"
+            lines.append(("problems solved", told, "", f"{span} points", verdict))
         if case.outputs is not None:
             lines.append(_outputs_row(case))
         for number, line in enumerate(lines or [("no metric in common", "", "", "", "")]):
@@ -322,6 +323,7 @@ def _case_json(case: CaseChange) -> dict[str, Any]:
             "problems": solved.problems,
             "only_base": solved.only_base,
             "only_head": solved.only_head,
+            "batch_rows": list(solved.batches) if solved.batches else None,
             "difference": solved.difference.estimate,
             "low": solved.difference.low,
             "high": solved.difference.high,

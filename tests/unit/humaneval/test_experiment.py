@@ -146,6 +146,7 @@ def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled
     solve_problems(case, tiny_engine(), study, (), whole, writer)
     assert (whole.new, len(whole.completions)) == (6, 6)
     assert whole.workload.prompt_form == "base" and whole.facts["verdicts"]
+    assert whole.facts["batch_rows"] == 64 and whole.facts["largest_batch"] <= 6
 
     interrupted, cut = Attempt(), journal(tmp_path / "cut")
 

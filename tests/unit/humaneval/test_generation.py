@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fixtures.humaneval import generation
 from fixtures.humaneval.generation import (
-    CPU_ROWS,
+    MAX_ROWS,
     Request,
     batch_rows,
     generate,
@@ -227,6 +228,7 @@ def test_memory_that_runs_out_while_rows_join_loses_and_doubles_nothing(coder, m
     assert sorted(one.request.task_id for one in found) == [request.task_id for request in asked]
     single = texts(engine, PLAIN, asked, 1, tokens=20)
     assert {one.request.task_id: (one.text, one.tokens) for one in found} == single
+    assert min(one.allowed for one in found) in (1, 2, 4), "what was left of 8 rows is a power of two again"
 
 
 def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(contextual):
@@ -236,9 +238,24 @@ def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(contextual):
         texts(contextual, PLAIN, requests(), 4)
 
 
+@pytest.mark.parametrize(
+    ("rows_that_fit", "rows"), [(0.5, 1), (1.5, 1), (3.9, 2), (31, 16), (33, 32), (63.9, 32), (64, 64), (1000, 64)]
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batch_size_does_not_follow_what_else_is_in_memory(tiny_engine, monkeypatch, device, rows_that_fit, rows):
+    """A little more or less free memory must not change completions: 33 to 63 rows that fit are 32."""
+    engine = dataclasses.replace(tiny_engine(), device=torch.device(device))
+    free = int(rows_that_fit * row_bytes(engine, 64) / generation.MEMORY_SHARE[device]) + 64
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - 4096, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8192)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4096)
+    monkeypatch.setattr(generation.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    assert batch_rows(engine, 64) == rows
+
+
 def test_batch_size_follows_memory(tiny_engine):
     engine = tiny_engine()
-    assert batch_rows(engine, 64) == CPU_ROWS, "a tiny model is held back by the cap alone"
+    assert batch_rows(engine, 64) == MAX_ROWS, "a tiny model is held back by the cap alone"
     assert row_bytes(engine, 2000) > 10 * row_bytes(engine, 100)
     cache = 2 * 2 * 2 * 16 * 100 * 4  # keys and values, layers, key/value heads, head size, tokens, bytes
     assert row_bytes(engine, 100) > cache

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reports.numbers import humaneval
+from reports.numbers.exactness import scope
 from reports.record.run import CaseResult, Completion, RunWriter, read_run
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.views.tables import print_run
@@ -76,7 +77,25 @@ def run(tmp_path):
     )
 
 
-def write(folder, cases):
+def test_cases_that_decoded_other_numbers_of_rows_say_so(tmp_path):
+    solved = [1] * 20 + [0] * 20
+    cases = [("none", "plain", solved), ("8bit", "plain", solved)]
+    run = write(tmp_path, cases, rows={"none": 64, "8bit": 32})
+    rows = {row.cells[0]: row.cells for row in humaneval.humaneval_rows(run)}
+    told = rows["pair/t=8bit,bf16/plain,greedy,dynamic/humaneval,base"][-2]
+    assert told == "no evidence of a difference from t=none,bf16 (64 and 32 rows at a time)"
+    assert "rows at a time" not in humaneval.markdown_table(write(tmp_path / "same", cases, {"none": 64, "8bit": 64}))
+    none, quantized = [case for case in run.finished.values() if case.status == "ok"]
+    assert humaneval.different_batches(none, none) is None
+    assert scope(none, none, run, same_machine=True).gated
+    where = scope(none, quantized, run, same_machine=True)
+    assert (where.gated, where.reason) == (
+        False,
+        "completions decoded 64 and 32 at a time: near ties can fall the other way",
+    )
+
+
+def write(folder, cases, rows=None):
     writer = RunWriter(folder / "run.jsonl")
     writer.run({"study": {"name": "test"}})
     for quant, strategy, passed in cases:
@@ -93,6 +112,7 @@ def write(folder, cases):
                 engine=EngineKey("pair", target_quant=quant),
                 point=DecodingPoint(strategy),
                 metrics=humaneval.derive(found, (1,)),
+                facts={"batch_rows": rows[quant]} if rows else {},
             )
         )
     writer.case(CaseResult("pair/t=none,fp32/plain/humaneval,base", "oom", "humaneval", reason="too big"))
