@@ -95,6 +95,7 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
         lines += _loading("assistant", "DRAFT", weights.draft or "", settings, quants[1])
         if not weights.same_tokenizer:
             lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{_revision(weights.draft or '')})")
+        lines += _fitting(case)
     lines += _put_aside(aside)
     lines += _draft_knobs(point)
     lines += _compiling(engine, point, with_draft)
@@ -138,6 +139,26 @@ def _put_aside(aside: Mapping[str, Any]) -> list[str]:
                 f"# measured without what the {role}'s generation_config.json asks for: {', '.join(aside[role])}",
                 f"{own} = GenerationConfig(eos_token_id={own}.eos_token_id, pad_token_id={own}.pad_token_id)",
             ]
+    return lines
+
+
+def _fitting(case: CaseResult) -> list[str]:
+    """Where the draft's tables are padded to another length than the target's, transformers refuses the two."""
+    had, rows = case.facts.get("draft_rows"), case.facts.get("target_rows")
+    if not isinstance(had, int) or not isinstance(rows, int):
+        return []
+    lines = [
+        "# the same tokenizer, but tables padded to another length, which transformers takes for another tokenizer",
+        f"assistant.resize_token_embeddings({rows}, mean_resizing=False)",
+    ]
+    if rows > had:
+        lines += [
+            "head = assistant.get_output_embeddings()",
+            f"never = torch.zeros({rows}, dtype=head.weight.dtype, device=head.weight.device)",
+            f"never[{had}:] = torch.finfo(never.dtype).min",
+            f"assistant.get_input_embeddings().weight.data[{had}:] = head.weight.data[{had}:] = 0",
+            "head.bias = torch.nn.Parameter(never if head.bias is None else head.bias + never)",
+        ]
     return lines
 
 

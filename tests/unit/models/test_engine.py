@@ -13,9 +13,10 @@ import torch
 
 from fixtures.decoding.measurement import timed_decoder
 from fixtures.models import synthetic
-from fixtures.models.engine import TokenizerMismatch, evict, load_engine, resolve_device, synthetic_maps
+from fixtures.models.engine import evict, load_engine, resolve_device, synthetic_maps
 from fixtures.models.frames import without_frames
 from fixtures.models.pairs import Pair, PairError, find_pair, split_revision
+from fixtures.models.vocabulary import TokenizerMismatch
 from fixtures.study import DecodingPoint, EngineKey, Workload
 
 CPU = torch.device("cpu")
