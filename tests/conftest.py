@@ -59,9 +59,19 @@ assist_toks = 3
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs from these tests and from what they start, unless tests that need one are asked for."""
+    if not _asks_for_gpu(config):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _asks_for_gpu(config: pytest.Config) -> bool:
+    return re.search(r"(?<!not )\bgpu\b", config.option.markexpr or "") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a GPU unless it is asked for: two workers on one card would measure each other."""
-    if re.search(r"(?<!not )\bgpu\b", config.option.markexpr or ""):
+    if _asks_for_gpu(config):
         return
     left_out = [item for item in items if item.get_closest_marker("gpu")]
     if left_out:
