@@ -14,7 +14,7 @@ from reports.numbers import humaneval
 from reports.numbers.predictions import prediction_lines, predictions
 from reports.numbers.speedups import Speedup, best, drifts, is_wrong, speedup
 from reports.numbers.statistics import Interval
-from reports.record.plain_text import printable
+from reports.record.plain_text import printable, shortened
 from reports.record.run import CaseResult, Run
 from reports.views import cost_table
 
@@ -30,6 +30,7 @@ COLUMNS = (
     "status",
 )
 
+LONGEST_STATUS = 160  # characters; the run file has the whole reason
 STATUS_WIDTH = 32  # a long reason wraps, so that the ids need not
 WIDTH_OF_FILES = 200  # of output that goes to a file or a pipe, where no terminal says how wide it is
 
@@ -179,7 +180,7 @@ def _status(case: CaseResult, ok: bool) -> str:
     if ok and is_wrong(case):
         first = case.facts["losslessness"].get("first", {})
         return f"wrong: prompt {first.get('prompt', '?')} differs from token {first.get('position', '?')} on"
-    return case.status if ok or not case.reason else f"{case.status}: {case.reason}"
+    return case.status if ok or not case.reason else shortened(f"{case.status}: {case.reason}", LONGEST_STATUS)
 
 
 def interval_text(interval: Interval) -> str:

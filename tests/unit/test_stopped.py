@@ -127,3 +127,30 @@ def test_a_skip_is_a_skip(bench: BenchSession, tiny_engine: Load) -> None:
         _measure(bench, tiny_engine, stop)
     bench.end()
     assert read_run(bench.path).complete
+
+
+def test_a_run_is_not_resumed_with_other_prompts_under_the_same_name(bench: BenchSession, tiny_engine: Load) -> None:
+    _measure(bench, tiny_engine, lambda: None)
+    bench.abandon()
+    (case,) = read_run(bench.path).cases
+    written = bench.path.read_text()
+    bench.path.write_text(written.replace(str(case.workload.prompts_sha256), "0" * 64))
+    resumed = BenchSession(bench.study, bench.path, resume=True, argv=[])
+    resumed.begin(resumed.cases)
+    with pytest.raises(CaseFailed, match=r"--resume '.*': synthetic holds other prompts than its cases decoded; start"):
+        _measure(resumed, tiny_engine, lambda: None)
+    resumed.abandon()
+
+
+def test_humaneval_that_is_ended_from_outside_is_recorded_too(
+    bench: BenchSession, tiny_engine: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fixtures.humaneval.experiment.solve_problems", ended)
+    with pytest.raises(KeyboardInterrupt):
+        bench.solve(bench.cases[0], tiny_engine())
+    bench.abandon()
+    (case,) = read_run(bench.path).cases
+    assert (case.status, case.reason) == ("failed", "interrupted (KeyboardInterrupt)")
