@@ -56,9 +56,18 @@ class Setting:
         return synthetic.prompts(vocab, workload.num_samples, workload.max_prompt, workload.seed)
 
     @contextmanager
-    def engine(self, target_quant: str = "none", draft_quant: str | None = "none") -> Iterator[Engine]:
-        """A loaded pair, and its memory again at the end."""
-        key = EngineKey(self.pair.name, target_quant, draft_quant, self.dtype)
+    def engine(
+        self, target_quant: str = "none", draft_quant: str | None = "none", compile_mode: str | None = None
+    ) -> Iterator[Engine]:
+        """A loaded pair, and its memory again at the end. compile_mode: None for one that is not compiled."""
+        key = EngineKey(
+            self.pair.name,
+            target_quant,
+            draft_quant,
+            self.dtype,
+            compile=compile_mode is not None,
+            compile_mode=compile_mode or "default",
+        )
         engine = load_engine(key, self.pair, self.device, seed=self.workload.seed)
         try:
             yield engine

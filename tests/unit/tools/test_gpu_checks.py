@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CompileConfig, LlamaForCausalLM
 
 from fixtures.device import choose_dtype
 from fixtures.models import engine as engines
@@ -19,7 +20,7 @@ from tools.gpu.outcome import Outcome, append, read, table
 from tools.gpu.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-APART = {"nvml", "suite"}  # need an environment, or a process, of their own: below
+APART = {"nvml", "suite", "compiled-stock"}  # need an environment, or a process, of their own: below
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,20 @@ def test_a_check_holds_on_a_processor(name: str, setting: Setting, tmp_path: Pat
     outcome = command.run_check(name, setting, tmp_path / "checks.jsonl")
     assert (outcome.status, outcome.reason) == ("holds", "")
     assert outcome.figures
+
+
+def test_what_transformers_compiles_by_itself_is_checked_where_it_does(setting: Setting, monkeypatch: Any) -> None:
+    """On a processor it does not, and the check says so; here it is told that it does, with a cheap backend."""
+    assert command.run_check("compiled-stock", setting, Path("unused")).status == "cannot"
+    monkeypatch.setattr(decoding_checks, "unsupported", lambda device, mode: None)
+    outcome = command.run_check("compiled-stock", setting, Path("unused"))
+    assert (outcome.status, outcome.reason) == ("fails", "compile did nothing: no graph was compiled")
+    criteria = lambda model, inputs, config: not config.disable_compile  # noqa: E731
+    monkeypatch.setattr(LlamaForCausalLM, "_valid_auto_compile_criteria", criteria)
+    cheap = classmethod(lambda model: CompileConfig(backend="eager", mode=None))
+    monkeypatch.setattr(LlamaForCausalLM, "_default_compile_config", cheap)
+    outcome = command.run_check("compiled-stock", setting, Path("unused"))
+    assert (outcome.status, outcome.reason) == ("holds", "")
 
 
 def test_the_suite_runs_its_gpu_study_into_a_run_file(setting: Setting, tmp_path: Path) -> None:
