@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fixtures import measuring
 from fixtures.allowance import FLOOR_SECONDS, allowance
 from fixtures.examination import Examiner
 from fixtures.measuring import CaseFailed
@@ -51,8 +52,26 @@ class Rounds:
             function(**inputs)
 
 
-def too_long() -> None:
-    time.sleep(0.4)
+class Clock:
+    """Stands in for the module `time` where a case looks at its time limit: it moves when it is told to."""
+
+    perf_counter = staticmethod(time.perf_counter)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def too_long(self) -> None:
+        self.now += 1.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(measuring, "time", made)
+    return made
 
 
 def study(**settings: Any) -> Study:
@@ -91,9 +110,11 @@ def test_a_limit_has_a_floor_and_says_where_it_comes_from() -> None:
     assert allowance(long, None, (L4_PLAIN,), 5).seconds == FLOOR_SECONDS, "of the prompts that are decoded"
 
 
-def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(tmp_path: Path, tiny_engine: Load) -> None:
+def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(
+    tmp_path: Path, tiny_engine: Load, clock: Clock
+) -> None:
     bench = session(tmp_path / "run.jsonl", case_timeout=0.3)
-    result = measure(bench, tiny_engine, Rounds(3, too_long))
+    result = measure(bench, tiny_engine, Rounds(3, clock.too_long))
     assert result.status == "ok"
     assert [sample.prompt for sample in result.samples] == [0, 1, 2]
     assert result.notes == ("3 of 5 prompts: over its time limit of 0.3 s (case_timeout)",)
@@ -105,10 +126,12 @@ def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(tmp_pat
     assert unmeasured(dataclasses.replace(written, facts={}), run) == ("unmeasured", "3 of 5 prompts")
 
 
-def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(tmp_path: Path, tiny_engine: Load) -> None:
+def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(
+    tmp_path: Path, tiny_engine: Load, clock: Clock
+) -> None:
     first = session(tmp_path / "run.jsonl", case_timeout=0.3)
     with pytest.raises(CaseFailed, match=r"timeout: over its time limit .* after 2 samples; raise it by --case"):
-        measure(first, tiny_engine, Rounds(2, too_long))
+        measure(first, tiny_engine, Rounds(2, clock.too_long))
     first.abandon()
     (stopped,) = read_run(first.path).cases
     assert (stopped.status, len(stopped.samples)) == ("timeout", 2)
@@ -139,7 +162,8 @@ def test_only_what_still_stands_is_taken_over(
     first = session(tmp_path / "run.jsonl")
     result = measure(first, tiny_engine, Rounds())
     first.abandon()
-    workload = dict(result.workload) | ({} if prompts == "same" else {"prompts_sha256": "others"})
+    sha256 = result.workload.prompts_sha256 if prompts == "same" else "others"
+    workload = dataclasses.replace(result.workload, prompts_sha256=sha256)
     writer = RunWriter(first.path)
     writer.case(dataclasses.replace(result, status=status, reason=reason, workload=workload))
     writer.close()

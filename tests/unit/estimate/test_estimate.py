@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.estimate.costs import Costs
-from fixtures.estimate.devices import PROFILES, measured, profile, profile_names
+from fixtures.estimate.devices import PROFILES, measured, native_dtype, profile, profile_names
 from fixtures.estimate.study import Estimate, duration, estimate, lines
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
 from fixtures.study_file import load_study
@@ -43,14 +43,14 @@ def seed_cases() -> list[tuple[tuple[str, str], Case, float]]:
     return found
 
 
-def of_study(name: str, **options: str) -> tuple[Study, list[Case]]:
-    study = load_study(name, options)
+def of_study(card: str, name: str, **options: str) -> tuple[Study, list[Case]]:
+    study = load_study(name, options, lambda _: native_dtype(card))
     return study, study.cases()
 
 
-def on(profile_name: str, name: str, **options: str) -> Estimate:
-    study, cases = of_study(name, **options)
-    return estimate(Costs(study, profile(profile_name)), cases)
+def on(card: str, name: str, **options: str) -> Estimate:
+    study, cases = of_study(card, name, **options)
+    return estimate(Costs(study, profile(card)), cases)
 
 
 def test_an_estimate_is_near_what_the_original_study_measured_on_an_l4() -> None:
@@ -96,12 +96,13 @@ def test_whoever_names_the_prompts_gets_them_unless_a_budget_is_named_too() -> N
 
 
 def test_what_exceeds_the_memory_is_told_per_engine_and_takes_no_time() -> None:
-    found = on("t4", "llama3", pair="llama3-8b-1b", dtype="fp16")
+    found = on("t4", "llama3", pair="llama3-8b-1b")
+    assert {engine.key.dtype for engine in found.engines} == {"fp16"}, "what is native there, whatever this machine is"
     beyond = [engine for engine in found.engines if not engine.fits]
     assert {engine.key.target_quant for engine in beyond} == {"none"}, "8B in 16 bits is 14.96 GiB of 14.56"
     told = [line for line in lines(found) if "BEYOND the 14.56 GiB" in line]
     assert len(told) == len(beyond)
-    without = on("t4", "llama3", pair="llama3-8b-1b", dtype="fp16", target_quant="8bit,4bit")
+    without = on("t4", "llama3", pair="llama3-8b-1b", target_quant="8bit,4bit")
     assert found.seconds < 2 * without.seconds
 
 
@@ -123,7 +124,7 @@ def test_the_draft_and_the_caches_are_in_the_peak() -> None:
 
 def test_a_model_of_unknown_size_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    study, cases = of_study("smoke", model="nobody/such-a-model", aux_model="nobody/no-draft", prompts="wikitext")
+    study, cases = of_study("l4", "smoke", model="nobody/such-a-model", aux_model="nobody/no-draft", prompts="wikitext")
     found = estimate(Costs(study, profile("l4")), cases)
     assert found.unknown == (study.pairs[0].name,)
     assert any("no configuration of its models can be had here" in line for line in lines(found))
@@ -139,7 +140,7 @@ def test_published_profiles_name_their_sources() -> None:
 
 
 def test_a_run_of_the_same_card_sets_the_speed(tmp_path: Path) -> None:
-    study, cases = of_study("llama3", pair="llama3-8b-1b")
+    study, cases = of_study("l4", "llama3", pair="llama3-8b-1b")
     baseline = next(case for case in cases if case.point == DecodingPoint() and case.engine.target_quant == "none")
     samples = tuple(
         Sample(prompt=number, seconds=2 * 128 / 15.5, new_tokens=128, target_forwards=128, output_sha256="")
