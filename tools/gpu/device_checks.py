@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +19,7 @@ from fixtures.estimate.devices import PROFILES
 from fixtures.failures import judge
 from fixtures.limit import measure_limit
 from fixtures.memory import free_memory
-from fixtures.models.engine import TORCH_DTYPES, synchronize
+from fixtures.models.engine import TORCH_DTYPES, evict, synchronize
 from fixtures.telemetry.nvml import NvmlSampler
 from tools.gpu.decoding_checks import planted_output, stored_bytes
 from tools.gpu.outcome import CheckFailed, CheckImpossible
@@ -128,6 +130,7 @@ def _load_beyond_memory(setting: Setting) -> None:
         error.__traceback__ = None
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, setting.device)
+    evict()  # what had been loaded when there was no room for more
     if status != "oom":
         raise CheckFailed(f"loading beyond the memory is told as {status}: {reason}")
 
@@ -173,11 +176,11 @@ def _uuid(setting: Setting) -> str:
 
 def _published(setting: Setting) -> dict[str, Any]:
     """The published profile of the card at hand; empty where there is none."""
-    import tomllib
+    return published_profile(torch.cuda.get_device_name(setting.device)) if setting.on_gpu else {}
 
-    if not setting.on_gpu:
-        return {}
-    name = torch.cuda.get_device_name(setting.device)
+
+def published_profile(card: str) -> dict[str, Any]:
+    """The published profile of a card by what its driver calls it (`NVIDIA A100-SXM4-80GB`); empty where none is."""
     profiles = tomllib.loads(PROFILES.read_text(encoding="utf-8"))
-    names = sorted(profiles, key=len, reverse=True)
-    return next((profiles[profile] for profile in names if profile.upper() in name.upper().split()), {})
+    words = re.findall(r"[a-z0-9]+", card.lower().replace("gb", ""))
+    return next((kept for name, kept in profiles.items() if set(name.split("-")) <= set(words)), {})

@@ -175,6 +175,22 @@ def test_outcomes_are_read_as_they_were_written_and_a_line_that_was_cut_off_is_l
     ]
 
 
+@pytest.mark.parametrize(
+    ("card", "profile"),
+    [
+        ("NVIDIA L4", "NVIDIA L4"),
+        ("NVIDIA A10G", "NVIDIA A10G"),
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100"),
+        ("Tesla T4", "NVIDIA T4"),
+        ("NVIDIA L40S", ""),
+    ],
+)
+def test_a_card_is_held_against_its_own_published_rates(card: str, profile: str) -> None:
+    assert device_checks.published_profile(card).get("name", "").startswith(profile)
+    assert bool(device_checks.published_profile(card)) == bool(profile)
+
+
 def test_true_sizes_are_refused_without_a_gpu(capsys: Any) -> None:
     assert command.main(["--device", "cpu"]) == 2
     assert "--size tiny runs anywhere" in capsys.readouterr().err
