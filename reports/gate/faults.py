@@ -19,7 +19,7 @@ from reports.record.matching import repeats
 from reports.record.run import CaseResult, Completion, Run
 
 NOT_EXAMINED = "could not be examined"
-"""How a case's note begins that says why facts are missing."""
+"""How a case's note says of which part facts are missing, and why."""
 
 
 def absences(
@@ -111,7 +111,7 @@ def lost_parts(sides: Sides, rules: GateRules) -> list[Fault]:
             told = f"{', '.join(lost)} not attempted in {head.run.path.name}"
             found.append(fault_of(sides.head[0].case, "missing", told, rules))
         if lost := _lost_facts(base.case, head.case):
-            why = "; ".join(note for note in head.case.notes if note.startswith(NOT_EXAMINED))
+            why = "; ".join(note for note in head.case.notes if NOT_EXAMINED in note)
             told = f"{', '.join(lost)} known in the base, not in {head.run.path.name}{f' ({why})' if why else ''}"
             found.append(fault_of(sides.head[0].case, "not examined", told, rules))
     return found

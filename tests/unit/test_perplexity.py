@@ -87,7 +87,7 @@ def test_windows_are_no_longer_than_the_models_positions() -> None:
 
     def watch(module: Any, arguments: Any, named: Any) -> None:
         nonlocal longest
-        longest = max(longest, named["past_key_values"].get_seq_length() + arguments[0].shape[1])
+        longest = max(longest, named["past_key_values"].get_seq_length() + named["input_ids"].shape[1])
 
     handle = short.register_forward_pre_hook(watch, with_kwargs=True)
     ids = synthetic.prompts(512, 1, 50, seed=4)[0]
