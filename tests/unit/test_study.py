@@ -13,6 +13,7 @@ from fixtures.models.pairs import find_pair
 from fixtures.study import (
     Case,
     DecodingPoint,
+    DtypeChoice,
     EngineKey,
     Study,
     Sweep,
@@ -195,3 +196,17 @@ def test_a_pair_without_a_draft_loads_none() -> None:
     cases = study(Sweep("baseline"), pair="llama3-8b").cases()
     assert [case.id for case in cases] == ["llama3-8b/t=none,bf16/plain,greedy,dynamic"]
     assert cases[0].engine.draft_quant is None
+
+
+def test_the_embedded_study_has_no_case_twice_where_auto_is_fp32() -> None:
+    """As on a processor without bf16: what is decoded in fp32 anyway coincides, and 8bit is told as skipped."""
+    study = load_study("embedded", {}, lambda device: DtypeChoice("fp32", "no instructions for bf16"))
+    cases, impossible = study.expansion()
+    ids = [case.id for case in cases]
+    assert len(set(ids)) == len(ids)
+    assert {case.engine.dtype for case in cases} == {"fp32"}
+    refused = {refused.case.id for refused in impossible}
+    assert "embedded/t=8bit,fp32/plain,greedy,dynamic" in refused
+    assert all("8bit" in refusal.reason and "fp32" in refusal.reason for refusal in impossible)
+    assert {case.point.strategy for case in cases} == {"plain", "assisted", "prompt_lookup"}
+    assert any(case.engine.target_quant == "4bit" for case in cases)

@@ -84,8 +84,18 @@ def test_on_an_l4_nothing_is_beyond_its_memory_and_the_run_is_within_its_budget(
     for engine in found.engines:
         assert engine.fits and engine.peak_bytes is not None and engine.peak_bytes < found.memory_bytes, engine.key.id
     assert found.budget is not None and found.seconds <= found.budget
-    assert found.prompts >= 5
+    assert found.prompts >= 20
     assert not found.unknown
+
+
+def test_a_repetition_counts_with_the_few_prompts_that_it_decodes() -> None:
+    study, cases = of_study("l4", "llama3", num_samples="100")
+    few = dataclasses.replace(cases[0], workload=dataclasses.replace(cases[0].workload, num_samples=20))
+    costs = Costs(study, profile("l4"))
+    seconds = [estimate(costs, [case]).asked_seconds for case in (cases[0], few)]
+    generation = costs.generation_seconds(cases[0])
+    assert generation is not None
+    assert seconds[0] - seconds[1] == pytest.approx(80 * generation)
 
 
 def test_whoever_names_the_prompts_gets_them_unless_a_budget_is_named_too() -> None:
