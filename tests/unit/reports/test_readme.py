@@ -14,6 +14,7 @@ from planted_runs import HEADER, case, plain
 
 from reports.__main__ import COMMANDS
 from reports.record.run import Run, RunFileError
+from tools.gpu.__main__ import _options as gpu_options
 from tools.readme import README, ROOT, drawn, renewed
 
 
@@ -76,7 +77,7 @@ def test_text_outside_of_blocks_is_left_alone() -> None:
 def test_every_option_that_the_readme_names_exists(pytestconfig: pytest.Config) -> None:
     named = set(re.findall(r"--[a-z][a-z0-9-]+", README.read_text(encoding="utf-8")))
     assert len(named) > 40
-    others = {"--k", "--help", *_options_of_reports()}
+    others = {"--k", "--help", *_options_of_reports(), *gpu_options()._option_string_actions}
     missing = object()
     assert [name for name in named - others if pytestconfig.getoption(name, default=missing) is missing] == []
 
