@@ -176,7 +176,7 @@ def test_cases_without_a_draft_are_shared_by_the_pairs_of_one_target() -> None:
 
 @pytest.mark.parametrize("pairs", ["llama3-8b-1b", "llama3-8b-1b,llama3-8b-3b", "llama3-8b-3b,mistral-7b,llama3-8b-1b"])
 def test_the_original_study_loads_each_target_once_in_each_quantization(pairs: str) -> None:
-    llama3 = load_study("llama3", {"pair": pairs})
+    llama3 = load_study("llama3", {"pair": pairs, "dtype": "bf16"})
     loads = [llama3.target_load(case.engine) for case in llama3.cases()]
     assert sum(before != now for before, now in pairwise([None, *loads])) == len(set(loads))
     assert len(set(loads)) == (6 if "mistral" in pairs else 3)

@@ -84,7 +84,7 @@ def test_models_by_name_replace_the_pair(read) -> None:
 
 def test_several_pairs_are_measured_one_after_the_other(read) -> None:
     drafting = "[[sweep]]\nexperiment = 'speculative_decoding'\nstrategy = 'assisted'\n"
-    study = read(HEAD + SWEEP + drafting, pair="synthetic-tiny, synthetic-tiny-same")
+    study = read(HEAD + SWEEP + drafting, pair="synthetic-tiny, synthetic-tiny-same", dtype="bf16")
     assert [case.id.rpartition(",k=")[0] for case in study.cases()] == [
         "",
         "synthetic-tiny/t=none,d=none,bf16/assisted",

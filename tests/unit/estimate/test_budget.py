@@ -9,7 +9,7 @@ import pytest
 from fixtures.allowance import ENOUGH_SAMPLES, Allowance
 from fixtures.estimate.budget import Budget, Taken
 from fixtures.estimate.costs import Costs
-from fixtures.estimate.devices import profile
+from fixtures.estimate.devices import native_dtype, profile
 from fixtures.study import Case, Study
 from fixtures.study_file import load_study
 
@@ -17,7 +17,7 @@ SAMPLES = 20
 
 
 def begun(budget: float | None) -> tuple[Budget, list[Case]]:
-    study: Study = load_study("smoke", {"num_samples": str(SAMPLES)})
+    study: Study = load_study("smoke", {"num_samples": str(SAMPLES)}, lambda _: native_dtype("l4"))
     cases = study.cases()
     made = Budget(Costs(study, profile("l4")), cases, budget)
     made.loaded(cases[0].engine, 1.0)

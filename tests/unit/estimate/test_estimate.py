@@ -54,7 +54,7 @@ def on(card: str, name: str, **options: str) -> Estimate:
 
 
 def test_an_estimate_is_near_what_the_original_study_measured_on_an_l4() -> None:
-    costs = Costs(load_study("llama3", {"pair": "llama3-8b-1b,llama3-8b-3b"}), profile("l4"))
+    costs = Costs(of_study("l4", "llama3", pair="llama3-8b-1b,llama3-8b-3b")[0], profile("l4"))
     ratios = {}
     for kind, case, published in seed_cases():
         seconds = costs.generation_seconds(case)
@@ -69,7 +69,7 @@ def test_an_estimate_is_near_what_the_original_study_measured_on_an_l4() -> None
 
 
 def test_eager_decoding_is_not_promised_at_what_memory_allows() -> None:
-    study = load_study("llama3", {"pair": "llama3-8b-1b"})
+    study, _ = of_study("l4", "llama3", pair="llama3-8b-1b")
     case = Case(EngineKey("llama3-8b-1b"), DecodingPoint(), WORKLOAD, "baseline", 128)
     for name in ("h100", "a100-80"):
         seconds = Costs(study, profile(name)).generation_seconds(case)
@@ -117,7 +117,7 @@ def test_what_exceeds_the_memory_is_told_per_engine_and_takes_no_time() -> None:
 
 
 def test_the_draft_and_the_caches_are_in_the_peak() -> None:
-    study = load_study("llama3", {"pair": "llama3-8b-3b"})
+    study, _ = of_study("l4", "llama3", pair="llama3-8b-3b")
     costs = Costs(study, profile("l4"))
     assisted = DecodingPoint("assisted", 3, 0.2, "constant")
     together = EngineKey("llama3-8b-3b")
