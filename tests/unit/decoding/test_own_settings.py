@@ -145,19 +145,24 @@ def _unusual(name: str) -> Any:
     return 0.75 if isinstance(usual, float) else 3
 
 
+def used(engine: Any, point: DecodingPoint) -> list[dict[str, Any]]:
+    """What generate makes of the call and each model's own config, and the config that holds the draft's knobs."""
+    config = generation_config(engine, point, WORKLOAD)
+    with settings_in_force(engine, point):
+        prepared = [model._prepare_generation_config(config)[0] for model in (engine.target, engine.draft)]
+        return [vars(each) for each in (*prepared, copy.deepcopy(engine.draft.generation_config))]
+
+
+@pytest.fixture(scope="module")
+def usually_used(engine: Any) -> dict[DecodingPoint, list[dict[str, Any]]]:
+    return {point: used(engine, point) for point in POINTS}
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("key", [*_keys(), "a_key_of_tomorrow"])
-def test_no_key_that_transformers_knows_or_will_know_reaches_generate(engine: Any, key: str) -> None:
-    """What generate makes of the call and the model's own config is the same as without the key."""
-
-    def used(point: DecodingPoint) -> list[dict[str, Any]]:
-        config = generation_config(engine, point, WORKLOAD)
-        with settings_in_force(engine, point):
-            prepared = [model._prepare_generation_config(config)[0] for model in (engine.target, engine.draft)]
-            drafting = copy.deepcopy(engine.draft.generation_config)
-        return [vars(each) for each in (*prepared, drafting)]
-
-    expected = {point: used(point) for point in POINTS}
+def test_no_key_that_transformers_knows_or_will_know_reaches_generate(
+    engine: Any, usually_used: dict[DecodingPoint, list[dict[str, Any]]], key: str
+) -> None:
     before = engine.target.generation_config, engine.draft.generation_config
     try:
         for role in ("target", "draft"):
@@ -165,7 +170,7 @@ def test_no_key_that_transformers_knows_or_will_know_reaches_generate(engine: An
             setattr(changed, key, _unusual(key))
             getattr(engine, role).generation_config = changed
         held = engine.target.generation_config
-        assert {point: used(point) for point in POINTS} == expected
+        assert {point: used(engine, point) for point in POINTS} == usually_used
         assert engine.target.generation_config is held and getattr(held, key) == _unusual(key), "left as it was"
     finally:
         engine.target.generation_config, engine.draft.generation_config = before
@@ -333,6 +338,8 @@ def test_what_is_put_aside_is_told_and_nothing_else(tmp_path: Path) -> None:
     llama = as_in_a_file({"do_sample": True, "temperature": 0.6, "top_p": 0.9, "guidance_scale": 1.0}, tmp_path)
     assert asked_for(llama) == {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
     assert in_words(asked_for(llama)) == "do_sample true, temperature 0.6, top_p 0.9"
+    zero = as_in_a_file({"forced_eos_token_id": 0, "prompt_lookup_num_tokens": 0, "use_mtp": False}, tmp_path)
+    assert asked_for(zero) == {"forced_eos_token_id": 0, "prompt_lookup_num_tokens": 0}, "0 is a value, as a token is"
     many = as_in_a_file({"suppress_tokens": list(range(300)), "use_cache": False, "a_key_of_tomorrow": 7}, tmp_path)
     assert set(asked_for(many)) == {"suppress_tokens", "use_cache", "a_key_of_tomorrow"}
     assert len(in_words(asked_for(many))) < 120
