@@ -1,7 +1,7 @@
 """The baseline: plain decoding with a dynamic cache, nothing quantized, nothing compiled.
 
-Recorded: seconds per token and time to first token per prompt. It is measured again after every few cases, because
-machines slow down and recover; each case is compared with the nearest two measurements.
+Recorded: seconds per token and time to first token per prompt. It is measured again after every few cases, on a few
+of the prompts, because machines slow down and recover; each case is compared with the nearest two measurements.
 """
 
 import pytest

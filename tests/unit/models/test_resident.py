@@ -66,7 +66,7 @@ def test_what_is_not_needed_any_more_is_gone_before_the_next_is_loaded(monkeypat
     for name in ("load_target", "load_draft"):
         monkeypatch.setattr(resident, name, counted(getattr(resident, name)))
     residents = Residents(CPU)
-    for wanted in (key(draft="none"), key(draft="4bit"), key("4bit"), key("4bit", "none"), key(dtype="bf16")):
+    for wanted in (key(draft="none"), key(draft="4bit"), key("4bit", "none"), key(dtype="bf16")):
         residents.engine(wanted, PAIR)
     assert beside == [0, 1, 1, 0, 1, 0], "a draft beside its target, a target beside nothing"
     residents.drop("target", "draft")
