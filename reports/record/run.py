@@ -121,7 +121,8 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Completion:
-    """One HumanEval completion of one case. tokens: new tokens generated; seconds: its share of its batch's time.
+    """One HumanEval completion of one case. tokens: new tokens generated; seconds: its share of its batch's time; rows:
+    how many were decoded at a time at most, which in 16 bits decides on tokens; None in files that do not tell.
 
     Written in two lines, so that neither generating nor judging is repeated after an interruption: `completion` when it
     was generated, then `verdict` with status and detail. status is empty until then; only "passed" counts as solved.
@@ -135,6 +136,7 @@ class Completion:
     seconds: float
     status: str = ""
     detail: str = ""
+    rows: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -273,7 +275,7 @@ def completion_line(generated: Completion) -> dict[str, Any]:
     """What was generated, without the verdict."""
     line = {"kind": "completion", **dataclasses.asdict(generated)}
     del line["status"], line["detail"]
-    return line
+    return {name: value for name, value in line.items() if value is not None}
 
 
 def verdict_line(judged: Completion) -> dict[str, Any]:

@@ -159,8 +159,12 @@ def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled
     before = read_run(cut.path).completions
     assert len(before) == 6 and sum(bool(one.status) for one in before) == 2
 
+    assert {one.rows for one in before} == {64}
     resumed = Attempt()
+    before = [dataclasses.replace(one, rows=4) for one in before]
     solve_problems(case, tiny_engine(), study, before[:5], resumed, cut)
+    assert {one.rows for one in resumed.completions} == {4}, "it goes on with as many rows as it began with"
+    assert resumed.facts["batch_rows"] == 4
     assert resumed.new == 1, "only the completion that was not journalled"
     lines = cut.path.read_text().splitlines()
     assert sum('"kind":"completion"' in line for line in lines) == 7
