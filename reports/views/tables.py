@@ -32,6 +32,7 @@ COLUMNS = (
 
 LONGEST_STATUS = 160  # characters; the run file has the whole reason
 STATUS_WIDTH = 32  # a long reason wraps, so that the ids need not
+MANY = 4  # cases that share a note, from which on it is said once
 WIDTH_OF_FILES = 200  # of output that goes to a file or a pipe, where no terminal says how wide it is
 
 
@@ -69,10 +70,23 @@ def notes(run: Run) -> list[str]:
         else:
             found.append(f"drift: {drift.baseline} at most {change} per token between two of its measurements")
     found += prediction_lines(run)
-    found += [f"{case.id}: {note}" for case in run.finished.values() for note in case.notes]
+    found += _case_notes(run)
     if not run.complete:
         found.append("incomplete: the run was interrupted; continue it with --resume")
     return [*found, *run.warnings]
+
+
+def _case_notes(run: Run) -> list[str]:
+    """The notes of all cases; what is noted with many of them is said once."""
+    cases: dict[str, list[str]] = {}
+    for case in run.finished.values():
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.id)
+    return [
+        line
+        for note, ids in cases.items()
+        for line in ([f"{len(ids)} cases: {note}"] if len(ids) >= MANY else [f"{name}: {note}" for name in ids])
+    ]
 
 
 def legend(run: Run) -> str:

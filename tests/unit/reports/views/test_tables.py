@@ -67,3 +67,10 @@ def test_an_interrupted_run_says_so(planted: Callable[..., Run]) -> None:
 def test_a_gpu_is_named_in_the_title(planted: Callable[..., Run]) -> None:
     run = planted(case("a", [assisted(0, 1.0)]), environment={"hardware": {"gpu": "A card"}, "versions": {}})
     assert title(run).startswith("planted: A card")
+
+
+def test_what_is_noted_with_many_cases_is_said_once(planted: Callable[..., Run]) -> None:
+    shared = "3 of 9 prompts: time budget of 12 min"
+    cases = [case(f"c{number}", [plain(0, 1.0)], notes=(shared, f"own {number}")) for number in range(5)]
+    assert notes(planted(*cases)) == ["5 cases: " + shared, *(f"c{number}: own {number}" for number in range(5))]
+    assert notes(planted(*cases[:2], name="few.jsonl"))[:2] == [f"c0: {shared}", f"c1: {shared}"]
