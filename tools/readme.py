@@ -19,10 +19,10 @@ from reports.gate.calibration import read_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 from reports.numbers import humaneval
+from reports.numbers.reading import read_measured
 from reports.page.pictures import pictures
 from reports.record.matching import environment_differences
-from reports.record.published import read_any
-from reports.record.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError
 from reports.views import claims_text, cost_table
 from reports.views.gate_text import change_text, headline, remarks
 from reports.views.tables import legend, markdown_table, notes, title
@@ -94,7 +94,7 @@ def _blocks(folder: Path, side: str) -> list[Run]:
     found = {int(path.stem.rpartition("-")[2]): path for path in folder.glob(f"{side}-*.jsonl")}
     if not found:
         raise RunFileError(f"{folder}: no {side}-1.jsonl; give a folder of `python -m reports ab -o`")
-    return [read_run(found[number]) for number in sorted(found)]
+    return [read_measured(found[number]) for number in sorted(found)]
 
 
 BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "costs": beside_time, "solved": solved, "pictured": pictured}
@@ -109,7 +109,7 @@ def renewed(text: str, root: Path = ROOT) -> str:
         what, files = found["what"], found["files"].split()
         if what in BLOCKS_OF_FIGURES:
             return f"<!-- {found['files']}{what} -->\n{BLOCKS_OF_FIGURES[what](root / files[0])}\n<!-- end -->"
-        runs = [read_any(root / file) for file in files]
+        runs = [read_measured(root / file) for file in files]
         if what in BLOCKS and len(files) > 1:
             raise RunFileError(f"{files[1]}: a block {what} is of one run; give it a block of its own")
         made = BLOCKS_OF_SEVERAL[what](*runs) if what in BLOCKS_OF_SEVERAL else BLOCKS[what](runs[0])
@@ -124,7 +124,7 @@ def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:
     for block in BLOCK.finditer(text):
         if block["what"] == "pictured":
             file = root / block["files"].split()[0]
-            found |= {file.parent / one.name: one.svg for one in pictures(read_any(file))}
+            found |= {file.parent / one.name: one.svg for one in pictures(read_measured(file))}
     return found
 
 

@@ -8,14 +8,16 @@ run files and statistics; knows no single claim and nothing of rendering.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reports.numbers.metrics import METRICS, Metric, Quantile
 from reports.numbers.speedups import drifts, is_wrong
-from reports.numbers.statistics import Interval, holm, paired_ratio_of_totals, ratio_p
+from reports.numbers.statistics import Interval, holm, paired_quantile_ratio, paired_ratio_of_totals, ratio_p
+from reports.record.columns import SampleColumns
 from reports.record.published import is_reference
-from reports.record.run import CaseResult, Run, Sample
+from reports.record.run import CaseResult, Run
 from reports.record.settings import VALUE_TYPES
 
 Verdict = Literal["supported", "contradicted", "not enough evidence"]
@@ -25,42 +27,12 @@ Expect = Literal["lower", "higher", "same"]
 LEVEL = 0.05
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A metric as a ratio of totals over prompts: of what, per what. timed: it depends on the machine's speed."""
-
-    top: Callable[[Sample], float]
-    bottom: Callable[[Sample], float]
-    timed: bool = False
-
-
-def _one(_: Sample) -> float:
-    return 1.0
-
-
-MEASURES: dict[str, Measure] = {
-    "latency_tok": Measure(lambda s: s.seconds, lambda s: s.new_tokens, timed=True),
-    "thr": Measure(lambda s: s.new_tokens, lambda s: s.seconds, timed=True),
-    "decode_latency_tok": Measure(
-        lambda s: s.seconds - (s.ttft_seconds or 0.0), lambda s: s.new_tokens - s.first_tokens, timed=True
-    ),
-    "ttft_seconds": Measure(lambda s: s.ttft_seconds or 0.0, _one, timed=True),
-    "new_tokens": Measure(lambda s: s.new_tokens, _one),
-    "target_forwards": Measure(lambda s: s.target_forwards, _one),
-    "draft_forwards": Measure(lambda s: s.draft_forwards, _one),
-    "drafted": Measure(lambda s: s.drafted, _one),
-    "accepted": Measure(lambda s: s.accepted, _one),
-    "rejected": Measure(lambda s: s.rejected, _one),
-    "total_rollbacks": Measure(lambda s: s.rollbacks, _one),
-    "accept_rate": Measure(lambda s: s.accepted, lambda s: s.accepted + s.rejected),
-    "alpha": Measure(lambda s: s.accepted, lambda s: s.accepted + s.rollbacks),
-    "tokens_per_step": Measure(lambda s: s.new_tokens, lambda s: s.target_forwards),
-    "drafted_per_step": Measure(lambda s: s.drafted, lambda s: s.target_forwards),
-    "draft_share": Measure(lambda s: s.draft_seconds, lambda s: s.seconds, timed=True),
-    "verify_share": Measure(lambda s: s.verify_seconds, lambda s: s.seconds, timed=True),
-    "other_share": Measure(lambda s: s.other_seconds, lambda s: s.seconds, timed=True),
+MEASURES: dict[str, Metric] = {
+    metric.name: metric
+    for metric in METRICS.values()
+    if metric.formula is not None and not metric.name.startswith(("assisted_", "latency_tok_p"))
 }
-"""Metrics that can be compared prompt by prompt, by the names of `METRICS` without the prefix assisted_."""
+"""Metrics that can be compared prompt by prompt, by their names without the prefix assisted_."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +161,13 @@ def compare(
     tops = [[side[prompt][term] for prompt in prompts] for side in (bases, heads) for term in (0, 1)]
     if not prompts or any(min(column) < 0 or sum(column) == 0 for column in tops):
         return None
-    interval = paired_ratio_of_totals(*tops)
-    noise = material.noise if measure.timed else 0.0
+    if isinstance(measure.formula, Quantile):
+        interval = paired_quantile_ratio(tops[0], tops[2], measure.formula.share)
+        if interval is None:
+            return None
+    else:
+        interval = paired_ratio_of_totals(*tops)
+    noise = 0.0 if measure.exact else material.noise
     return _from_ratio(label, cases, interval.estimate, interval, len(prompts), expect, margin, noise)
 
 
@@ -255,14 +232,17 @@ def _published(case: CaseResult, metric: str) -> float | None:
     return case.metrics.get(metric, case.metrics.get(f"assisted_{metric}"))
 
 
-def _terms(measurements: Sequence[CaseResult], measure: Measure) -> dict[int, tuple[float, float]]:
+def _terms(measurements: Sequence[CaseResult], measure: Metric) -> dict[int, tuple[float, float]]:
     """Prompt -> what is counted and per what, means over the measurements that have the prompt."""
-    found: dict[int, list[Sample]] = {}
+    found: dict[int, list[tuple[float, float]]] = {}
+    assert measure.formula is not None
     for case in measurements:
-        for sample in case.samples:
-            found.setdefault(sample.prompt, []).append(sample)
+        terms = measure.formula.terms(SampleColumns(case.samples))
+        for sample, top, bottom in zip(case.samples, *(term.tolist() for term in terms), strict=True):
+            if not math.isnan(top):
+                found.setdefault(sample.prompt, []).append((top, bottom))
     return {
-        prompt: (sum(map(measure.top, each)) / len(each), sum(map(measure.bottom, each)) / len(each))
+        prompt: (sum(top for top, _ in each) / len(each), sum(bottom for _, bottom in each) / len(each))
         for prompt, each in found.items()
     }
 

@@ -30,7 +30,7 @@ def register(commands: Any) -> None:
 def advise(options: argparse.Namespace) -> int:
     """Print the advice in the format asked for."""
     from reports.advice import candidates
-    from reports.record.published import read_any
+    from reports.numbers.reading import read_measured
     from reports.views import advice_text
 
     memory, share = options.max_memory, options.min_pass_at_1
@@ -40,7 +40,7 @@ def advise(options: argparse.Namespace) -> int:
         lossless=options.lossless,
         sampled=options.sampled,
     )
-    run = read_any(options.file)
+    run = read_measured(options.file)
     warn([run])
     found, without = candidates.advise(run, constraints), candidates.without_advice(run, constraints)
     if options.format == "json":

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.record.run import Run, RunFileError, read_run
+from reports.numbers.reading import read_measured
+from reports.record.run import Run, RunFileError
 
 INTERRUPTED = 130
 BUSY = 0.25  # of a log ratio
@@ -60,7 +61,7 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def _read(files: Sequence[Path]) -> list[Run]:
-    runs = [read_run(file) for file in files]
+    runs = [read_measured(file) for file in files]
     for run in runs:
         if run.header.get("by_turns"):
             raise RunFileError(

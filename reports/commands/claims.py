@@ -28,10 +28,10 @@ def register(commands: Any) -> None:
 
 def claims(options: argparse.Namespace) -> int:
     """Print the verdicts; claims are findings, so the exit code is 0 unless --fail-on says otherwise."""
-    from reports.record.published import read_any
+    from reports.numbers.reading import read_measured
     from reports.views.claims_text import as_json, details, markdown, terminal_table
 
-    columns = [_column(read_any(file), options) for file in options.files]
+    columns = [_column(read_measured(file), options) for file in options.files]
     if options.claim is not None:
         columns = _only(columns, options.claim)
     contradicted = any(finding.verdict == "contradicted" for column in columns for finding in column.findings)

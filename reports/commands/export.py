@@ -61,10 +61,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _content(options: argparse.Namespace) -> bytes:
-    from reports.record.published import is_reference, read_any
+    from reports.numbers.reading import read_measured
+    from reports.record.published import is_reference
     from reports.views import exports
 
-    run = read_any(options.file)
+    run = read_measured(options.file)
     warn([run])
     form, metrics = options.format, options.metric
     timed = any(case.samples for case in run.cases)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
+from reports.numbers.reading import read_measured
 
 FORMATS = ("terminal", "markdown", "junit", "sarif", "github")
 
@@ -97,13 +98,13 @@ def write(found: Any, form: str, output: Path | None) -> None:
 
 def _runs(options: argparse.Namespace) -> tuple[list[Any], list[Any], bool]:
     from reports.gate.baselines import find_baselines
-    from reports.record.run import RunFileError, read_run
+    from reports.record.run import RunFileError
 
     if options.base or options.head:
         if options.runs or options.confirm_with or options.rolling != 1:
             raise RunFileError("--base and --head: name interleaved runs by these alone, without BASE HEAD or others")
-        return [read_run(each) for each in options.base], [read_run(each) for each in options.head], True
+        return [read_measured(each) for each in options.base], [read_measured(each) for each in options.head], True
     if len(options.runs) != 2:
         raise RunFileError(f"gate: {len(options.runs)} runs given; name BASE and HEAD, or blocks by --base and --head")
-    head = [read_run(each) for each in (options.runs[1], *options.confirm_with)]
+    head = [read_measured(each) for each in (options.runs[1], *options.confirm_with)]
     return find_baselines(options.runs[0], head[0], options.rolling), head, False

@@ -18,12 +18,12 @@ def register(commands: Any) -> None:
 
 def page(options: argparse.Namespace) -> int:
     """Write the page and tell where it is."""
+    from reports.numbers.reading import read_measured
     from reports.page.run_page import write_page
-    from reports.record.published import read_any
 
     output: Path = options.output
     if any(output.resolve() == file.resolve() for file in options.files):
         raise RunFileError(f"{output}: -o names one of the run files; name another file for the page")
-    write_page([read_any(file) for file in options.files], output)
+    write_page([read_measured(file) for file in options.files], output)
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.numbers import humaneval
-from reports.record.run import read_run
+from reports.numbers.reading import read_measured
 from reports.views import cost_table
 from reports.views.tables import legend, markdown_table, notes, print_run, rows, title
 
@@ -21,7 +21,7 @@ def register(commands: Any) -> None:
 
 def show(options: argparse.Namespace) -> int:
     """Print the run's table in the format asked for."""
-    run = read_run(options.file)
+    run = read_measured(options.file)
     if options.format == "markdown":
         print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}" if rows(run) else title(run))
         if beside := cost_table.markdown_table(run):

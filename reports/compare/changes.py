@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 
 from reports.numbers import humaneval
-from reports.numbers.figures import QUANTILES, RATIOS, TOTALS, case_figure, shown_metric
-from reports.numbers.metrics import FACTS, METRICS, Metric
+from reports.numbers.metrics import FACTS, METRICS, Metric, Quantile, Total, case_figure, shown_metric
 from reports.numbers.speedups import Drift, drifts
 from reports.numbers.statistics import Interval, paired_quantile_ratio, paired_ratio
 from reports.record.columns import Column, Journal, Samples, unusable
@@ -252,7 +251,7 @@ def _change(metric: Metric, one: CaseResult, other: CaseResult, first: Samples, 
     interval = None
     if shown is None:
         return None
-    if len(first) and metric.name in RATIOS.keys() | TOTALS.keys() | QUANTILES.keys():
+    if len(first) and metric.formula is not None:
         found = _from_samples(metric, first, second)
         if found is None:
             return None
@@ -267,25 +266,35 @@ def _change(metric: Metric, one: CaseResult, other: CaseResult, first: Samples, 
 
 
 def _from_samples(metric: Metric, first: Samples, second: Samples) -> tuple[float, float, Interval | None] | None:
-    """Both sides' values over the common prompts, and the interval of their ratio where there is one."""
-    if total := TOTALS.get(metric.name):
-        return float(total(first).sum()), float(total(second).sum()), None
-    if share := QUANTILES.get(metric.name):
-        return _quantiles(share[0](first), share[0](second), share[1])
-    above, below = RATIOS[metric.name]
-    columns = above(second), below(second), above(first), below(first)
-    head_above, head_below, base_above, base_below = (float(column.sum()) for column in columns)
-    if not (base_below > 0 and head_below > 0):  # NaN too: not measured
+    """Both sides' values over the common prompts that have the metric on both, and the interval of their ratio."""
+    assert metric.formula is not None
+    if isinstance(metric.formula, Total):
+        base, head = metric.formula.value(first), metric.formula.value(second)
+        return None if base is None or head is None else (float(base), float(head), None)
+    columns = [term for side in (first, second) for term in metric.formula.terms(side)]
+    known = ~np.isnan(np.sum(columns, axis=0))
+    base_above, base_below, head_above, head_below = (column[known] for column in columns)
+    if not known.any():
         return None
-    base, head = base_above / base_below, head_above / head_below
+    if isinstance(metric.formula, Quantile):
+        return _quantiles(base_above, head_above, metric.formula.share)
+    return _ratios(metric, head_above, head_below, base_above, base_below)
+
+
+def _ratios(
+    metric: Metric, head_above: Column, head_below: Column, base_above: Column, base_below: Column
+) -> tuple[float, float, Interval | None] | None:
+    columns = head_above, head_below, base_above, base_below
+    head_top, head_bottom, base_top, base_bottom = (float(column.sum()) for column in columns)
+    if not (base_bottom > 0 and head_bottom > 0):
+        return None
+    base, head = base_top / base_bottom, head_top / head_bottom
     if metric.exact or not all(column.min() > 0 for column in columns):
         return (base, head, None) if math.isfinite(base) and math.isfinite(head) else None
     return base, head, paired_ratio(*columns)
 
 
-def _quantiles(first: Column, second: Column, share: float) -> tuple[float, float, Interval | None] | None:
-    if np.isnan(first).any() or np.isnan(second).any():
-        return None
+def _quantiles(first: Column, second: Column, share: float) -> tuple[float, float, Interval | None]:
     base, head = float(np.quantile(first, share)), float(np.quantile(second, share))
     return base, head, paired_quantile_ratio(first, second, share)
 

@@ -26,9 +26,10 @@ import numpy as np
 
 from reports.numbers.cases import seconds_per_token
 from reports.numbers.metrics import METRICS, Direction
+from reports.numbers.reading import read_measured
 from reports.numbers.statistics import Interval, bootstrap_ratio, holm
 from reports.record.matching import Difference, environment_differences, hardware_key, identity
-from reports.record.run import CaseResult, Run, RunFileError, read_run
+from reports.record.run import CaseResult, Run, RunFileError
 
 FEWEST, SHORTEST = 6, 3
 PENALTY, LEVEL = 3.0, 0.05
@@ -161,7 +162,7 @@ def _read(paths: Iterable[Path]) -> tuple[list[Run], tuple[Unreadable, ...]]:
             if digest in seen:
                 unreadable.append(Unreadable(path, f"a copy of {seen[digest].name}"))
                 continue
-            runs.append(read_run(path))
+            runs.append(read_measured(path))
             seen[digest] = path
         except RunFileError as error:
             unreadable.append(Unreadable(path, str(error).removeprefix(f"{path}: ")))

@@ -19,8 +19,9 @@ from reports.gate.calibration import Noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
 from reports.gate.verdicts import Gate
+from reports.numbers.reading import read_measured
 from reports.record.matching import hardware_key, versions_key
-from reports.record.run import Run, RunFileError, read_run
+from reports.record.run import Run, RunFileError
 
 FOLDER = Path(__file__).resolve().parents[1] / "baselines"
 KEPT = 10
@@ -56,13 +57,13 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
     given = FOLDER if base == AUTO else Path(base)
     check_rolling(base, rolling)
     if base != AUTO and not given.is_dir():
-        return [read_run(given)]
+        return [read_measured(given)]
     path = baseline_path(head, given)
     if not path.is_file():
         raise RunFileError(f"{path}: no such baseline; write it with `python -m reports promote {head.path}`")
     if rolling == 1:
-        return [read_run(path)]
-    *earlier, newest = [read_run(each) for each in history(path)[-rolling:]] or [read_run(path)]
+        return [read_measured(path)]
+    *earlier, newest = [read_measured(each) for each in history(path)[-rolling:]] or [read_measured(path)]
     if versions_key(newest) != versions_key(head):
         return [newest]
     return [*(run for run in earlier if versions_key(run) == versions_key(newest)), newest]
@@ -120,7 +121,7 @@ def promote(
 def _compared(path: Path, run: Run, rules: GateRules, noise: Noise | None, accept: str) -> Gate | None:
     """The verdict against a baseline; None where it cannot be compared with, and the reason to accept is given."""
     try:
-        return gate([read_run(path)], [run], rules, noise)
+        return gate([read_measured(path)], [run], rules, noise)
     except RunFileError as error:
         if not accept:
             raise RunFileError(f"{error}; to replace it knowingly, give --accept REASON") from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.gate.evidence import level, measurements, timing_series
+from reports.gate.evidence import level, measurements, share_of, timing_series
 from reports.numbers.metrics import METRICS
 from reports.numbers.speedups import speedup
 from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
@@ -165,7 +165,9 @@ def _timings(case: CaseResult, run: Run) -> dict[str, float]:
     if case.status != "ok":
         return {}
     found = {name: float(value) for name, value in case.metrics.items() if _is_timing(name)}
-    found |= {name: math.exp(level(values)) for name, values in timing_series(measurements(case, run)).items()}
+    found |= {
+        name: math.exp(level(values, share_of(name))) for name, values in timing_series(measurements(case, run)).items()
+    }
     gained = speedup(case, run)
     return found if gained is None else {**found, SPEEDUP: gained.interval.estimate}
 

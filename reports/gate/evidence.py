@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.record.run import CaseResult, Run, Sample
+from reports.numbers.metrics import METRICS, Quantile
+from reports.numbers.statistics import RESAMPLES
+from reports.record.columns import SampleColumns
+from reports.record.run import CaseResult, Run
 
 Array = npt.NDArray[np.float64]
 Series = Mapping[int, tuple[float, float]]  # prompt -> (what is counted, per what), such as seconds and tokens
@@ -58,18 +61,20 @@ def is_timed(case: CaseResult) -> bool:
 
 def timing_series(found: Sequence[CaseResult]) -> dict[str, dict[int, tuple[float, float]]]:
     """Per timing metric the series of one case over its measurements, a repeated one with their mean."""
-    names = (latency_name(found[0]), "decode_latency_tok", "ttft_seconds") if found else ()
+    names = (latency_name(found[0]), "decode_latency_tok", "ttft_seconds", "ttft_mean_seconds") if found else ()
     return {name: values for name in names if (values := series(found, name))}
 
 
 def series(measurements: Sequence[CaseResult], metric: str) -> dict[int, tuple[float, float]]:
-    """Per prompt the numerator and denominator of a timing metric, means over the measurements that have the prompt."""
+    """Per prompt the terms of a timing metric's formula, means over the measurements that have the prompt."""
+    formula = METRICS[metric].formula
+    assert formula is not None
     found: dict[int, list[tuple[float, float]]] = {}
     for case in measurements:
-        for sample in case.samples:
-            terms = _terms(sample, metric)
-            if terms is not None:
-                found.setdefault(sample.prompt, []).append(terms)
+        tops, bottoms = formula.terms(SampleColumns(case.samples))
+        for sample, top, bottom in zip(case.samples, tops.tolist(), bottoms.tolist(), strict=True):
+            if not math.isnan(top):
+                found.setdefault(sample.prompt, []).append((top, bottom))
     if len(measurements) == 1:
         return {prompt: values[0] for prompt, values in found.items()}
     return {
@@ -78,9 +83,39 @@ def series(measurements: Sequence[CaseResult], metric: str) -> dict[int, tuple[f
     }
 
 
-def level(measured: Series) -> float:
-    """log of the ratio of totals of one measurement."""
+def share_of(metric: str) -> float | None:
+    """Which quantile over prompts a timing metric is; None for a ratio of totals."""
+    formula = METRICS[metric].formula if metric in METRICS else None
+    return formula.share if isinstance(formula, Quantile) else None
+
+
+def level(measured: Series, share: float | None = None) -> float:
+    """log of the ratio of totals of one measurement, or of the quantile at `share` over its prompts."""
+    if share is not None:
+        return math.log(float(np.quantile([top for top, _ in measured.values()], share)))
     return math.log(sum(top for top, _ in measured.values()) / sum(bottom for _, bottom in measured.values()))
+
+
+def quantile_change(base: Series, head: Series, share: float) -> Change:
+    """The change of a quantile from base to head over the prompts that both have, with the bootstrap's error.
+
+    Prompts are drawn with their pair, in runs as long as their changes go together. Raises ValueError without a prompt
+    in common.
+    """
+    prompts = [prompt for prompt in base if prompt in head]
+    if not prompts:
+        raise ValueError("no prompt in common")
+    first, second = (np.array([side[prompt][0] for prompt in prompts]) for side in (base, head))
+    log = math.log(float(np.quantile(second, share) / np.quantile(first, share)))
+    count = len(prompts)
+    if count == 1:
+        return Change(log, math.inf, 1)
+    length = correlation_length(np.log(second / first))
+    starts = np.random.default_rng(0).integers(count, size=(RESAMPLES, math.ceil(count / length)))
+    drawn = ((starts[:, :, None] + np.arange(length)) % count).reshape(RESAMPLES, -1)[:, :count]
+    logs = np.log(np.quantile(second[drawn], share, axis=1) / np.quantile(first[drawn], share, axis=1))
+    units = count // length
+    return Change(log, float(logs.std()) * math.sqrt(units / (units - 1)), units)
 
 
 def change(
@@ -134,14 +169,3 @@ def correlation_length(values: Array) -> int:
     if correlation <= 2 / math.sqrt(count):
         return 1
     return min(math.ceil((1 + correlation) / (1 - correlation)), count // 4)
-
-
-def _terms(sample: Sample, metric: str) -> tuple[float, float] | None:
-    if metric == "ttft_seconds":
-        return None if sample.ttft_seconds is None else (sample.ttft_seconds, 1.0)
-    if metric == "decode_latency_tok":
-        later = sample.new_tokens - sample.first_tokens
-        if sample.ttft_seconds is None or later <= 0 or sample.seconds <= sample.ttft_seconds:
-            return None
-        return (sample.seconds - sample.ttft_seconds, later)
-    return (sample.seconds, float(sample.new_tokens))

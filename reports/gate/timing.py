@@ -34,11 +34,14 @@ from reports.gate.evidence import (
     latency_name,
     level,
     measurements,
+    quantile_change,
     series,
+    share_of,
     timing_series,
 )
 from reports.gate.thresholds import GateRules
 from reports.gate.verdicts import Judgement, Verdict
+from reports.numbers.metrics import METRICS
 from reports.numbers.speedups import baseline_measurements
 from reports.numbers.statistics import Interval, holm
 from reports.record.run import CaseResult, Run
@@ -135,15 +138,20 @@ def report_timings(tests: Sequence[TimingTest], reason: str) -> list[Judgement]:
 
 @dataclass(frozen=True)
 class _Timing:
+    """One timing of one side. share: of a quantile over prompts; such a one has no control."""
+
     own: Series
     control: Series | None = None
+    share: float | None = None
 
     def to(self, head: _Timing) -> Change:
+        if self.share is not None:
+            return quantile_change(self.own, head.own, self.share)
         return change(self.own, head.own, base_control=self.control, head_control=head.control)
 
     @property
     def value(self) -> float:
-        return math.exp(level(self.own) - (level(self.control) if self.control else 0.0))
+        return math.exp(level(self.own, self.share) - (level(self.control) if self.control else 0.0))
 
 
 def _timings(one: Measured) -> dict[str, _Timing]:
@@ -157,7 +165,7 @@ def _confirmation(one: Measured) -> dict[str, _Timing]:
 
 def _with_speedup(measured: Sequence[CaseResult], one: Measured) -> dict[str, _Timing]:
     """The timings, and the speedup over plain decoding in the same run, which slows down with the machine too."""
-    found = {metric: _Timing(own) for metric, own in timing_series(measured).items()}
+    found = {metric: _Timing(own, share=share_of(metric)) for metric, own in timing_series(measured).items()}
     latency = found.get(latency_name(one.case))
     control = [each for each in baseline_measurements(measured[0], one.run) if is_timed(each)] if measured else []
     if latency is None or not control or any(each.id == one.case.id for each in control):
@@ -257,7 +265,7 @@ def _interval(test: TimingTest) -> Interval:
 def _values(test: TimingTest) -> tuple[str, str]:
     if test.metric == "speedup":
         return f"{test.base:.2f}x", f"{test.head:.2f}x"
-    unit = "ms" if test.metric == "ttft_seconds" else "ms/token"
+    unit = "ms/token" if METRICS[test.metric].unit == "s/token" else "ms"
     return f"{1000 * test.base:.4g} {unit}", f"{1000 * test.head:.4g} {unit}"
 
 

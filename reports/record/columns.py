@@ -74,6 +74,20 @@ class Samples:
         return Samples([self._rows[place] for place in places])
 
 
+class SampleColumns:
+    """The samples of one case that are in memory, one array per figure that is asked for, in the order of samples."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self._columns: dict[str, Column] = {}
+
+    def column(self, name: str) -> Column:
+        """One figure of every sample, NaN where it was not measured. Kept: do not write into it."""
+        if name not in self._columns:
+            self._columns[name] = np.array([getattr(sample, name) for sample in self._samples], dtype=np.float64)
+        return self._columns[name]
+
+
 class Journal:
     """A run whose samples are read from its file when asked for. Closes the file when left as a context.
 

@@ -6,13 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from planted_runs import HEADER, case, plain
+from planted_runs import HEADER, assisted, case, plain
 from scipy import stats
 
 from reports.__main__ import main
@@ -95,9 +96,12 @@ def test_under_noise_false_changes_stay_below_the_level_and_real_ones_are_found(
 
 
 def test_a_count_that_changes_for_good_is_a_change(planted: Callable[..., Run], tmp_path: Path) -> None:
+    drafts: dict[str, Any] = {"point": {"strategy": "assisted"}}
     for number, rate in enumerate([0.5] * 4 + [0.4] * 4):
         planted(
-            case("p/a", [plain(0, 1.0)], metrics={"accept_rate": rate}),
+            case(
+                "p/a", [replace(assisted(0, 1.0), accepted=round(10 * rate), rejected=10 - round(10 * rate))], **drafts
+            ),
             name=f"{number}.jsonl",
             started_at=f"2026-01-{number + 1:02d}T00:00:00+00:00",
         )
