@@ -175,7 +175,7 @@ def _prompts() -> Prompts:
 
 def _general(reason: str, pair: Pair) -> str:
     """A reason without what its column says already, without this run's folder and a tiny model's shares."""
-    said = r"^strategy \S+ is impossible: |^cache \S+ is impossible: |^\S+ cannot be measured in quantization \S+: "
+    said = r"^strategy \S+ is impossible: |^cache \S+ is impossible: |^\S+ in quantization \S+: "
     reason = re.sub(said, "", reason.removeprefix(f"pair {pair.name}: "))
     reason = re.sub(r"^\d+% of its weights stay", "part of its weights stays", reason)
     for place in (pair.target, without_place(pair.target)):  # the draft's folder has the same name
