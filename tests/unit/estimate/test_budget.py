@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_after_the_first_case_the_rest_is_told() -> None:
     budget, cases = begun(None)
     fewer, said = budget.done(cases[0], 100.0, Taken([1.0] * SAMPLES, 1.0))
     assert fewer == 0
-    assert said.startswith("about ") and f"to go for {len(cases) - 1} cases" in said
+    assert re.fullmatch(rf"about \d+ \w+ to go for {len(cases) - 1} cases, \d loads, up to \d\.\d\d GiB", said), said
     assert budget.prompts == SAMPLES
     assert budget.done(cases[1], 100.0, Taken([1.0] * SAMPLES, 1.0)) == (0, "")
 
