@@ -130,4 +130,4 @@ def test_a_synthetic_pair_of_windows_is_known_as_well() -> None:
 def test_what_cannot_be_quantized_is_known_too(folder: Path) -> None:
     pair = Pair.from_hub(str(folder / "mixtral"))
     case = Case(EngineKey(pair.name, target_quant="4bit"), DecodingPoint(), Workload(), "quantization")
-    assert "cannot be measured in quantization 4bit" in (why_unable(case, pair) or "")
+    assert " in quantization 4bit: " in (why_unable(case, pair) or "")
