@@ -150,6 +150,18 @@ def test_models_that_cannot_be_had_are_refused_in_one_line_before_anything_loads
     assert not results.exists()
 
 
+def test_an_estimate_is_told_without_loading_anything(run_bench: Bench) -> None:
+    listing = ("--study", "synthetic", "--collect-only", "-q", "--estimate", "--device-profile", "t4")
+    done = run_bench(*listing, "-k", "plain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    (told,) = [line for line in lines if line.startswith("NVIDIA T4 16 GB: ")]
+    assert re.search(r"\d+ cases, \d+ measurements, \d+ loads; about \d+", told)
+    (beyond,) = [line for line in lines if line.startswith("  synthetic-llama3-8b-1b/t=none,fp16 ")]
+    assert "BEYOND the 14.56 GiB" in beyond, "8B in 16 bits, and fp16 is what this card computes natively"
+    assert any("t=4bit,fp16" in line and line.endswith(" GiB") for line in lines)
+
+
 @pytest.mark.embedded
 def test_the_embedded_pair_in_brief(run_bench: Bench, tmp_path: Path) -> None:
     results = tmp_path / "run.jsonl"
