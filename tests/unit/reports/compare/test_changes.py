@@ -26,6 +26,7 @@ from reports.numbers.metrics import METRICS, derive
 from reports.numbers.statistics import Interval
 from reports.record.columns import open_journal
 from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
+from reports.views.changes_text import markdown
 from reports.views.tables import notes
 
 Plant = Callable[..., Run]
@@ -248,10 +249,13 @@ def test_solved_problems_are_paired(planted: Plant, tmp_path: Path) -> None:
             writer.completion(one)
             writer.verdict(dataclasses.replace(one, status="passed" if verdict == "1" else "failed"))
         score = {"pass_at_1": passed.count("1") / 6}
-        writer.case(case("p/h", [], kind="humaneval", metrics=score))
+        rows = {"base": 32, "head": 64}[name]
+        writer.case(case("p/h", [], kind="humaneval", metrics=score, facts={"batch_rows": rows}))
         writer.close()
         paths.append(path)
     found = compared(*paths)
+    assert "(p 0.5) (32 and 64 rows at a time)" in markdown([found]), "other batches may be why completions differ"
+    assert "rows at a time" not in markdown([compared(paths[0], paths[0])])
     solved = found.cases[0].solved
     assert solved is not None and (solved.problems, solved.only_base, solved.only_head) == (6, 0, 2)
     assert solved.difference.estimate == pytest.approx(2 / 6)
