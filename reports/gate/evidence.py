@@ -42,9 +42,11 @@ def latency_name(case: CaseResult) -> str:
 
 
 def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> list[CaseResult]:
-    """All good measurements of a case in its run; those made to confirm a suspected regression are kept apart."""
+    """All good measurements of a case in its own session; those made to confirm a suspected regression are apart."""
     return [
-        other for other in run.results.get(case.id, ()) if is_timed(other) and (CONFIRMING in other.notes) == confirming
+        other
+        for other in run.results.get(case.id, ())
+        if other.session == case.session and is_timed(other) and (CONFIRMING in other.notes) == confirming
     ]
 
 

@@ -82,14 +82,15 @@ def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None
     latency: a case's seconds per token, None if it has none; those of its samples, unless the run was read without.
     """
     limit = float(run.header.get("study", {}).get("drift_limit", 0.05))
-    measured: dict[str, list[CaseResult]] = {}
+    measured: dict[tuple[str, int], list[CaseResult]] = {}
     for case in run.cases:
-        if case.status == "ok" and (not case.again or case.id in measured):
-            cases = measured.setdefault(case.id, [])
+        place = (case.id, case.session)
+        if case.status == "ok" and (not case.again or place in measured):
+            cases = measured.setdefault(place, [])
             if case.samples or (latency is not None and latency(case)):
                 cases[:] = [*(cases if case.again else []), case]
     found = []
-    for name, cases in measured.items():
+    for (name, _), cases in measured.items():
         ratios = [_change(first, again, latency) for first, again in pairwise(cases)]
         if ratios:
             found.append(Drift(name, max(ratios, key=lambda ratio: abs(math.log(ratio))), limit))

@@ -5,6 +5,9 @@ fsynced, so a killed run keeps every finished case.
 
 Format history
   1  first: lines of kind run, case, completion, verdict, end
+  2  lines of kind session: one for each further process that wrote, with its environment and start, before its cases.
+     Migration from 1: the run line tells of the one session that there was; of a file that was resumed or merged
+     before, the sessions cannot be told apart.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from reports.record.settings import (
     decided_by,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 _SAMPLES = b'"samples":[{'
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
@@ -83,6 +86,7 @@ class CaseResult:
 
     again marks the second measurement of a baseline, at the end of its engine's block. facts holds figures
     that are not per sample (memory, load seconds, compile seconds...), each a number with its unit in its name.
+    session: which process of those that wrote the file measured it, counted from 0; see `Run.sessions`.
     unknown: settings of a newer version, by part and name, kept as they are. unstated: settings that the source does
     not tell, as published figures do not; they hold their default and say nothing.
     """
@@ -102,6 +106,7 @@ class CaseResult:
     facts: Mapping[str, Any] = field(default_factory=dict)
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    session: int = 0
     unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unstated: frozenset[str] = frozenset()
 
@@ -147,7 +152,8 @@ class Completion:
 class Run:
     """A whole run file. header: study, environment and settings as written; complete: its end line is there.
 
-    completions: those of HumanEval cases, finished or not, each with its verdict if it has one.
+    completions: those of HumanEval cases, finished or not, each with its verdict if it has one. later_sessions: what is
+    known of the processes that went on with the file, or whose files were merged into it, after the first.
     """
 
     path: Path
@@ -157,6 +163,19 @@ class Run:
     end: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     completions: tuple[Completion, ...] = ()
+    later_sessions: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def sessions(self) -> tuple[Mapping[str, Any], ...]:
+        """Environment and start of every process that wrote the file; of the first, the header."""
+        return (self.header, *self.later_sessions)
+
+    def like(self, session: int, other: int) -> bool:
+        """Whether times of two sessions may be compared at all: one session, or machines of the same hardware."""
+        if session == other:
+            return True
+        found = [dict(self.sessions[place].get("environment") or {}) for place in (session, other)]
+        return bool(found[0].get("hardware")) and found[0].get("hardware") == found[1].get("hardware")
 
     @property
     def finished(self) -> dict[str, CaseResult]:
@@ -202,18 +221,28 @@ class Run:
     @cached_property
     def completed_measurements(self) -> Mapping[Hashable, tuple[tuple[int, CaseResult], ...]]:
         """As `plain_measurements`, each with all prompts of the first of its kind; see `completed`."""
-        return {asked: tuple(completed(cases)) for asked, cases in self.plain_measurements.items()}
+        return {
+            asked: tuple(
+                one
+                for session in dict.fromkeys(case.session for _, case in cases)
+                for one in completed([(place, case) for place, case in cases if case.session == session])
+            )
+            for asked, cases in self.plain_measurements.items()
+        }
 
     def baseline_measurements(
         self, case: CaseResult, *, same_engine: bool = False, completed: bool = False
     ) -> tuple[tuple[int, CaseResult], ...]:
-        """All measurements of the case's baseline with their places, under whichever pair of its target they were made.
+        """The measurements of the case's baseline with their places, under whichever pair of its target they were made.
 
-        completed: each with all prompts of the first.
+        Those of the case's own session; where that has none, those of sessions on like machines. completed: each with
+        all prompts of the first.
         """
         engine, point = baseline_settings(case.engine, case.point, same_engine=same_engine)
         measured = self.completed_measurements if completed else self.plain_measurements
-        return measured.get(self._asked(case, engine, point), ())
+        every = measured.get(self._asked(case, engine, point), ())
+        own = tuple((place, other) for place, other in every if other.session == case.session)
+        return own or tuple((place, other) for place, other in every if self.like(case.session, other.session))
 
     def is_own_baseline(self, case: CaseResult, *, same_engine: bool = False) -> bool:
         """Whether the case is what its baseline would be."""
@@ -237,6 +266,10 @@ class RunWriter:
 
     def run(self, header: Mapping[str, Any]) -> None:
         self._append({"kind": "run", "schema": SCHEMA, **header})
+
+    def session(self, environment: Mapping[str, Any]) -> None:
+        """Another process goes on with the file; what follows is its own."""
+        self._append({"kind": "session", **environment})
 
     def case(self, result: CaseResult) -> None:
         self._append(case_line(result))
@@ -262,7 +295,7 @@ class RunWriter:
 def case_line(result: CaseResult) -> dict[str, Any]:
     """A case as a JSON line; the line's `kind` is `case`, what was measured is under `case_kind`."""
     line = _without_defaults(result)
-    for name in ("kind", "unknown", "unstated"):
+    for name in ("kind", "session", "unknown", "unstated"):
         line.pop(name, None)
     for part in PARTS:
         line[part] = {**vars(getattr(result, part)), **result.unknown.get(part, {})}
@@ -315,6 +348,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
     end: dict[str, Any] = {}
     warnings: list[str] = []
     unknown: dict[str, None] = {}
+    sessions: list[dict[str, Any]] = []
     for number, offset, line in _lines(path, warnings, parse_line if with_samples else _parse_without_samples):
         kind = line.get("kind")
         if kind == "run":
@@ -327,9 +361,16 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
         elif kind == "case":
             if header is None:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
+            line["session"] = len(sessions)
             cases.append(_case(path, number, line if with_samples else {**line, "samples": ()}))
             unknown |= dict.fromkeys(cases[-1].unknown_settings)
             offsets.append(offset)
+            end = {}
+        elif kind == "session":
+            if header is None:
+                raise RunFileError(f"{path}: line {number}: a session before any line of kind 'run'; not a run file")
+            _check_header(path, number, line)
+            sessions.append(line)
             end = {}
         elif kind in ("completion", "verdict"):
             _completion(path, number, line, completions)
@@ -337,7 +378,8 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             end = line
         else:
             raise RunFileError(
-                f"{path}: line {number}: kind is {kind!r}, not run, case, completion, verdict or end; not a run file"
+                f"{path}: line {number}: kind is {kind!r}, not run, session, case, completion, verdict or end; "
+                "not a run file"
             )
     if header is None:
         raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
@@ -346,7 +388,7 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             f"{path}: settings of a newer version: {', '.join(unknown)}; they are kept, and cases told apart by their "
             "ids; update decodebench"
         )
-    run = Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()))
+    run = Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()), tuple(sessions))
     return Outline(run, tuple(offsets))
 
 
@@ -359,16 +401,24 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
     header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
     header["study"] = _with_all_pairs(header.get("study", {}), runs)
     writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
-    for run in runs:
+    for number, run in enumerate(runs):
         for one in run.completions:
             writer.completion(one)
             if one.status:
                 writer.verdict(one)
-        for case in run.cases:
-            writer.case(case)
+        for session, environment in enumerate(run.sessions):
+            if number or session:
+                writer.session({name: environment[name] for name in _OF_A_SESSION if name in environment})
+            for case in run.cases:
+                if case.session == session:
+                    writer.case(case)
     if all(run.complete for run in runs):
         writer.end({"merged": True})
     writer.close()
+
+
+_OF_A_SESSION = ("environment", "limit", "argv", "started_at", "by_turns", "card", "dtype_auto")
+"""Keys of a run line that tell of the process that wrote it; the others tell of the study."""
 
 
 def _with_all_pairs(study: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:

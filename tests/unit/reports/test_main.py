@@ -31,7 +31,7 @@ def test_show_prints_the_table_and_ends_with_0(planted: Callable[..., Run], run_
 
 def test_what_cannot_be_shown_ends_with_2_and_one_line(tmp_path: Path, run_reports: Callable[..., object]) -> None:
     (tmp_path / "future.jsonl").write_text('{"kind":"run","schema":99}\n')
-    for name, why in (("none.jsonl", "no such file"), ("future.jsonl", "schema 99 is newer than 1")):
+    for name, why in (("none.jsonl", "no such file"), ("future.jsonl", "schema 99 is newer than 2")):
         done = run_reports("show", tmp_path / name)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"reports: {tmp_path / name}: {why}")
