@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-from planted_runs import assisted, case, plain
+from planted_runs import HEADER, assisted, case, plain
 from rich.console import Console
 
 from reports.record.run import Run
@@ -74,3 +74,9 @@ def test_what_is_noted_with_many_cases_is_said_once(planted: Callable[..., Run])
     cases = [case(f"c{number}", [plain(0, 1.0)], notes=(shared, f"own {number}")) for number in range(5)]
     assert notes(planted(*cases)) == ["5 cases: " + shared, *(f"c{number}: own {number}" for number in range(5))]
     assert notes(planted(*cases[:2], name="few.jsonl"))[:2] == [f"c0: {shared}", f"c1: {shared}"]
+
+
+def test_a_run_under_a_tracer_says_that_its_times_mean_little(planted: Callable[..., Run]) -> None:
+    run = planted(environment={**HEADER["environment"], "traced_by": "pydevd"})
+    assert notes(run)[0].startswith("UNSTABLE: measured under a tracer (pydevd)")
+    assert not any("tracer" in note for note in notes(planted(name="other.jsonl")))
