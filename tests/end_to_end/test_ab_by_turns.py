@@ -42,6 +42,7 @@ from importlib.metadata import version
 from pathlib import Path
 from reports.numbers.metrics import derive
 from reports.record.run import CaseResult, RunWriter, Sample
+from reports.record.settings import EngineKey, WorkloadDone
 
 turns_asked_for = lambda: None
 with suppress(ModuleNotFoundError):
