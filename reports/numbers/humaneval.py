@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from reports.numbers.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference, signed_rank_p
+from reports.numbers.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings
@@ -22,7 +22,7 @@ LEVEL = 0.05
 NO_EVIDENCE = "no evidence of a difference"
 LEGEND = (
     "Difference: share of problems solved less the base's, in points, with its 95% interval (Tango; of several "
-    "samples, Student). p: McNemar's exact test over the problems (of several samples, Wilcoxon's), Holm-adjusted over "
+    "samples, Student). p: McNemar's exact test over the problems (of several samples, Student's), Holm-adjusted over "
     "the table. tokens/s: while generating, all rows of a batch together."
 )
 
@@ -98,8 +98,8 @@ def verdicts_of(completions: Iterable[Completion]) -> dict[str, list[bool]]:
 def compare(base: Sequence[Completion], head: Sequence[Completion]) -> Paired:
     """Compare two cases over the problems that both have; ValueError if there are none.
 
-    One completion a problem: McNemar's exact test and Tango's interval. Several: Wilcoxon's signed-rank test on the
-    shares of passes per problem and Student's interval of their mean difference; sample i of one has nothing to do with
+    One completion a problem: McNemar's exact test and Tango's interval. Several: Student's paired test on
+    the shares of passes per problem and its interval of their mean difference; sample i of one has nothing to do with
     sample i of the other, so they are not paired.
     """
     first, second = verdicts_of(base), verdicts_of(head)
@@ -114,7 +114,7 @@ def compare(base: Sequence[Completion], head: Sequence[Completion]) -> Paired:
         p_value = mcnemar_exact(only_base, only_head)
     else:
         differences = [b - a for a, b in shares]
-        difference, p_value = _mean_interval(differences), signed_rank_p(differences)
+        difference, p_value = _mean_difference(differences)
     return Paired(base[0].case, head[0].case, len(common), only_base, only_head, difference, p_value)
 
 
@@ -249,15 +249,19 @@ def _short(paired: Paired) -> str:
     return point.split(",")[0] if paired.head.split("/")[1] == engine else engine
 
 
-def _mean_interval(differences: Sequence[float]) -> Interval:
-    """The mean with Student's 95% interval; one problem alone, or no spread, leaves it unknown: -1 to 1."""
+def _mean_difference(differences: Sequence[float]) -> tuple[Interval, float]:
+    """The mean with Student's 95% interval, and the p-value of the same test, so that the two cannot contradict.
+
+    One problem alone, or no spread, leaves both unknown: -1 to 1, and 1.
+    """
     from scipy.stats import ttest_1samp
 
     mean = sum(differences) / len(differences)
     if len(set(differences)) < 2:
-        return Interval(mean, -1.0, 1.0, method="none")
-    reach = ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    return Interval(mean, float(reach.low), float(reach.high), method="student")
+        return Interval(mean, -1.0, 1.0, method="none"), 1.0
+    test = ttest_1samp(differences, 0.0)
+    reach = test.confidence_interval(0.95)
+    return Interval(mean, float(reach.low), float(reach.high), method="student"), float(test.pvalue)
 
 
 def _markdown(cells: Iterable[str]) -> str:

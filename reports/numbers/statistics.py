@@ -175,38 +175,6 @@ def paired_quantile_ratio(
     return Interval(estimate, estimate / reach, estimate * reach, confidence, "bootstrap")
 
 
-def signed_rank_p(differences: Numbers, *, alternative: Alternative = "two-sided") -> float:
-    """Return the Wilcoxon signed-rank p-value of differences against symmetry about zero.
-
-    Exact up to 50 differences, ties included; beyond that the normal approximation with tie and continuity correction.
-    Zeros are dropped (Wilcoxon's rule); with none left p is 1.
-    """
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"alternative must be two-sided, greater or less, not {alternative!r}")
-    values = _vector("differences", differences)
-    values = values[values != 0]
-    if values.size == 0:
-        return 1.0
-    _, inverse, counts = np.unique(np.abs(values), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    doubled_ranks = (2 * ends - counts + 1)[inverse]  # twice the midrank: always a whole number
-    positive = int(doubled_ranks[values > 0].sum())
-    total = int(doubled_ranks.sum())
-    if values.size <= 50:
-        at_least, at_most = _signed_rank_tails(tuple(sorted(doubled_ranks.tolist())), positive)
-    else:
-        scale = math.sqrt(float(np.square(doubled_ranks.astype(np.float64)).sum()))
-        centred = 2 * positive - total
-        # the doubled statistic moves in steps of 2 (so `centred` in steps of 4 without ties): half a step of continuity
-        at_least = 0.5 * math.erfc((centred - 2) / scale / math.sqrt(2))
-        at_most = 0.5 * math.erfc(-(centred + 2) / scale / math.sqrt(2))
-    if alternative == "greater":
-        return min(1.0, at_least)
-    if alternative == "less":
-        return min(1.0, at_most)
-    return min(1.0, 2 * min(at_least, at_most))
-
-
 def quantile(values: Numbers, share: float) -> float:
     """Return the quantile at `share` (0 to 1), linearly interpolated between order statistics (NumPy's default)."""
     if not 0 <= share <= 1:
@@ -436,15 +404,3 @@ def _normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
-@lru_cache(maxsize=1024)
-def _signed_rank_tails(doubled_ranks: tuple[int, ...], positive: int) -> tuple[float, float]:
-    """Return P(sum >= positive) and P(sum <= positive) when each doubled rank counts with probability one half."""
-    chances = np.zeros(sum(doubled_ranks) + 1)
-    chances[0] = 1.0
-    for rank in doubled_ranks:
-        shifted = np.zeros_like(chances)
-        shifted[rank:] = chances[:-rank]
-        chances = (chances + shifted) / 2
-    return float(chances[positive:].sum()), float(chances[: positive + 1].sum())

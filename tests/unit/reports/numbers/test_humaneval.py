@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from reports.numbers import humaneval
 from reports.numbers.exactness import scope
@@ -56,7 +58,8 @@ def test_several_samples_are_compared_by_their_shares():
     paired = humaneval.compare(base, head)
     assert paired.difference.estimate == pytest.approx(-14 / 32)
     assert paired.difference.high < 0
-    assert paired.p_value == pytest.approx(2 / 2**8)
+    shares = [-2 / 4, -2 / 4, -1 / 4, -2 / 4, -2 / 4, -1 / 4, -2 / 4, -2 / 4]
+    assert paired.p_value == pytest.approx(stats.ttest_1samp(shares, 0.0).pvalue)
     assert paired.statement() == "solves fewer"
 
 
@@ -164,3 +167,17 @@ def test_other_prompts_are_not_compared(tmp_path):
     other = replace(run, cases=tuple(cases))
     assert len(humaneval.comparisons(run)) == 1
     assert humaneval.comparisons(other) == {}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_p_of_several_samples_never_contradicts_its_interval(seed):
+    random = np.random.default_rng(seed)
+    shares = random.random((2, 12))
+
+    def drawn(side, row):
+        passed = [(task, sample, random.random() < share) for task, share in enumerate(row) for sample in range(4)]
+        return [Completion(side, f"t{t}", j, "", 1, 1.0, "passed" if solved else "failed") for t, j, solved in passed]
+
+    base, head = drawn("b", shares[0]), drawn("h", shares[1])
+    found = humaneval.compare(base, head)
+    assert (found.p_value < 0.05) == (found.difference.low > 0 or found.difference.high < 0)

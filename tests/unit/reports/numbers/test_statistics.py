@@ -237,32 +237,6 @@ def test_ten_thousand_cases_of_500_samples_compare_in_time_and_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
 
 
-# --- the signed-rank test
-
-
-@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
-@pytest.mark.parametrize("size", [5, 8, 30, 50, 80])
-def test_signed_rank_by_scipy(size: int, alternative: st.Alternative) -> None:
-    differences = np.random.default_rng(size).normal(0.2, 1, size)
-    method = "exact" if size <= 50 else "approx"
-    reference = stats.wilcoxon(differences, alternative=alternative, method=method, correction=method == "approx")
-    assert st.signed_rank_p(differences, alternative=alternative) == pytest.approx(reference.pvalue, rel=1e-9)
-
-
-def test_signed_rank_with_ties_by_enumerating_all_signs() -> None:
-    differences = [1, 1, -2, 3, 3, 3, -4, 5, 0]
-    magnitudes = np.abs(differences[:-1])
-    ranks = stats.rankdata(magnitudes)
-    observed = ranks[np.array(differences[:-1]) > 0].sum()
-    sums = np.array([ranks @ signs for signs in product([0, 1], repeat=8)])
-    assert st.signed_rank_p(differences, alternative="greater") == pytest.approx((sums >= observed).mean())
-    assert st.signed_rank_p(differences, alternative="less") == pytest.approx((sums <= observed).mean())
-
-
-def test_signed_rank_of_nothing_but_zeros_is_one() -> None:
-    assert st.signed_rank_p([0.0, 0.0]) == 1.0
-
-
 # --- quantiles, drift, many tests
 
 
