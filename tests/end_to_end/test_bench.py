@@ -100,10 +100,9 @@ def test_every_model_is_loaded_once_and_never_two_targets_at_a_time(spied: Calla
 
 def test_collecting_lists_readable_cases_by_engine_and_imports_no_torch(tiny_study: Path) -> None:
     code = (
-        "import sys, time, pytest\n"
+        "import sys, pytest\n"
         "status = pytest.main(sys.argv[1:])\n"
-        "assert status == 0 and 'torch' not in sys.modules\n"
-        "assert time.process_time() < 6, time.process_time()"
+        "assert status == 0 and not {'torch', 'transformers', 'scipy', 'altair'} & set(sys.modules)"
     )
     listing = ["perf_tests", "--collect-only", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
