@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -43,7 +44,8 @@ def measure_all(
     runs = dict(done)
     groups = [group for group in _groups(blocks, together) if not all(block.results in done for block in group)]
     if any(len(group) == 1 for group in groups) and together:
-        old = dict.fromkeys(block.environment.spec.label for block in blocks if not _takes_turns(block))
+        without = [block.environment for block in blocks if not takes_turns(block.environment.folder)]
+        old = dict.fromkeys(environment.spec.label for environment in without)
         announce(f"{' and '.join(old)} takes no turns: each run is made on its own, one after the other")
     for number, group in enumerate(groups, start=1):
         began = time.monotonic()
@@ -105,15 +107,22 @@ def stopped_by_termination() -> Iterator[None]:
 
 def _groups(blocks: Sequence[Block], together: bool) -> list[list[Block]]:
     """The blocks that run at the same time: those of one number, or each on its own."""
-    if not together or not all(map(_takes_turns, blocks)):
+    if not together or not all(takes_turns(block.environment.folder) for block in blocks):
         return [[block] for block in blocks]
     numbers = dict.fromkeys(block.number for block in blocks)
     return [[block for block in blocks if block.number == number] for number in numbers]
 
 
-def _takes_turns(block: Block) -> bool:
-    """Whether the block's code state is of after turns were there."""
-    return (block.environment.folder / "fixtures" / "turns.py").is_file()
+def takes_turns(folder: Path) -> bool:
+    """Whether a code state says that it takes turns; an older one, which says nothing, has a certain file."""
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        project = {}
+    said = project.get("tool", {}).get("decodebench", {}).get("capabilities")
+    if isinstance(said, list):
+        return "turns" in said
+    return (folder / "fixtures" / "turns.py").is_file()
 
 
 def _start(
