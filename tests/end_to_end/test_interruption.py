@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from fixtures.session import REPEAT_PROMPTS
 from reports.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +75,7 @@ def test_a_run_is_interrupted_then_killed_and_then_finished(
     counts = Counter((case.id, case.again) for case in measured)
     assert len(counts) == 5
     assert set(counts.values()) == {1}
-    assert all(len(case.samples) == 25 for case in measured)
+    assert all(len(case.samples) == (REPEAT_PROMPTS if case.again else 25) for case in measured)
     drafting = [case for case in measured if case.point.speculative]
     assert [case.facts["losslessness"]["verdict"] for case in drafting] == ["equal"] * 3, "the baseline is remembered"
 

@@ -16,6 +16,7 @@ from reports.gate.baselines import baseline_path, find_baselines, history, promo
 from reports.gate.calibration import Noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
+from reports.numbers.reading import read_measured
 from reports.record.run import Run, RunFileError, read_run
 
 RULES = GateRules()
@@ -39,7 +40,7 @@ def test_the_first_complete_run_becomes_the_baseline_of_its_study_and_hardware(p
     written = read_run(done.path)
     assert written.cases == run.cases and written.complete
     assert written.header["promoted"] == {"from": "run.jsonl"}
-    assert find_baselines(str(tmp_path / "baselines"), run)[0].cases == run.cases
+    assert find_baselines(str(tmp_path / "baselines"), run)[0].cases == read_measured(run.path).cases
 
 
 @pytest.mark.parametrize(
