@@ -1,8 +1,8 @@
-"""`python -m tools.readme` (`make readme`): the README's tables and pictures, made again from committed run files.
+"""`python -m tools.readme` (`make readme`): tables and pictures of README and docs, made again from committed runs.
 
 A block between `<!-- RUN... WHAT -->` and `<!-- end -->` is replaced by what its first line names (RUN: a run file, a
-file of figures, or the folder of a comparison); a test checks that the README is what this makes of it. Nothing else of
-the README is touched.
+file of figures, or the folder of a comparison, by its path from the checkout's root); a test checks that every document
+is what this makes of it. Nothing else of a document is touched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
 from reports.numbers import humaneval
 from reports.numbers.reading import read_measured
-from reports.page.pictures import pictures
+from reports.page.pictures import Picture, pictures
 from reports.record.matching import environment_differences
 from reports.record.run import Run, RunFileError
 from reports.views import claims_text, cost_table
@@ -29,6 +29,9 @@ from reports.views.tables import legend, markdown_table, notes, title
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PUBLISHED = "reports/published"
+SHORT_TABLE_ROWS = 8
 BLOCK = re.compile(
     r"<!-- (?P<files>(?:reports/(?:published|baselines)/\S+ )+)(?P<what>\w+) -->\n.*?<!-- end -->", re.DOTALL
 )
@@ -38,6 +41,11 @@ def speed(run: Run) -> str:
     """The table of all decode cases, with the machine above and what it means below."""
     below = "\n".join(f"- {note}" for note in notes(run))
     return "\n\n".join([f"**{title(run)}**", markdown_table(run), legend(run), below])
+
+
+def fastest(run: Run) -> str:
+    """The table of the fastest decode cases and of the baseline that they are compared with, without remarks."""
+    return "\n\n".join([f"**{title(run)}**", markdown_table(run, most=SHORT_TABLE_ROWS), legend(run)])
 
 
 def solved(run: Run) -> str:
@@ -57,7 +65,16 @@ def claims(*runs: Run) -> str:
 
 def pictured(run: Run) -> str:
     """The charts of a run, which lie beside its file; see `drawn`."""
-    return "\n\n".join(f"![{one.alt}](reports/published/{one.name})\n\n{one.caption}" for one in pictures(run))
+    return "\n\n".join(_shown(chart) for chart in pictures(run))
+
+
+def picture(run: Run) -> str:
+    """The first chart of a run alone."""
+    return _shown(pictures(run)[0])
+
+
+def _shown(chart: Picture) -> str:
+    return f"![{chart.alt}]({PUBLISHED}/{chart.name})\n\n{chart.caption}"
 
 
 def said(path: Path) -> str:
@@ -97,13 +114,24 @@ def _blocks(folder: Path, side: str) -> list[Run]:
     return [read_measured(found[number]) for number in sorted(found)]
 
 
-BLOCKS: dict[str, Callable[[Run], str]] = {"speed": speed, "costs": beside_time, "solved": solved, "pictured": pictured}
+BLOCKS: dict[str, Callable[[Run], str]] = {
+    "speed": speed,
+    "fastest": fastest,
+    "costs": beside_time,
+    "solved": solved,
+    "pictured": pictured,
+    "picture": picture,
+}
 BLOCKS_OF_SEVERAL: dict[str, Callable[..., str]] = {"claims": claims}
 BLOCKS_OF_FIGURES: dict[str, Callable[[Path], str]] = {"said": said, "floors": floors, "compared": compared}
 
 
-def renewed(text: str, root: Path = ROOT) -> str:
-    """The README with every block made again from its run files; raises RunFileError or KeyError for a wrong block."""
+def renewed(text: str, root: Path = ROOT, folder: Path | None = None) -> str:
+    """A document with every block made again from its run files; raises RunFileError or KeyError for a wrong block.
+
+    folder: where the document lies, for its links to pictures; the root if None.
+    """
+    up = "../" * len((folder or root).resolve().relative_to(root.resolve()).parts)
 
     def block(found: re.Match[str]) -> str:
         what, files = found["what"], found["files"].split()
@@ -113,27 +141,36 @@ def renewed(text: str, root: Path = ROOT) -> str:
         if what in BLOCKS and len(files) > 1:
             raise RunFileError(f"{files[1]}: a block {what} is of one run; give it a block of its own")
         made = BLOCKS_OF_SEVERAL[what](*runs) if what in BLOCKS_OF_SEVERAL else BLOCKS[what](runs[0])
+        made = made.replace(f"]({PUBLISHED}/", f"]({up}{PUBLISHED}/")
         return f"<!-- {found['files']}{what} -->\n{made}\n<!-- end -->"
 
     return BLOCK.sub(block, text)
 
 
 def drawn(text: str, root: Path = ROOT) -> dict[Path, str]:
-    """The pictures that a README shows: file and SVG."""
+    """The pictures that a document shows: file and SVG."""
     found: dict[Path, str] = {}
     for block in BLOCK.finditer(text):
-        if block["what"] == "pictured":
+        if block["what"] in ("pictured", "picture"):
             file = root / block["files"].split()[0]
-            found |= {file.parent / one.name: one.svg for one in pictures(read_measured(file))}
+            charts = pictures(read_measured(file))
+            shown = charts if block["what"] == "pictured" else charts[:1]
+            found |= {file.parent / chart.name: chart.svg for chart in shown}
     return found
 
 
+def documents() -> list[Path]:
+    """README and every file of docs."""
+    return [README, *sorted(DOCS.glob("*.md"))]
+
+
 def main() -> int:
-    """Rewrite README.md and its pictures in place."""
-    text = renewed(README.read_text(encoding="utf-8"))
-    README.write_text(text, encoding="utf-8")
-    for path, svg in drawn(text).items():
-        path.write_text(svg, encoding="utf-8")
+    """Rewrite the documents and their pictures in place."""
+    for document in documents():
+        text = renewed(document.read_text(encoding="utf-8"), folder=document.parent)
+        document.write_text(text, encoding="utf-8")
+        for path, svg in drawn(text).items():
+            path.write_text(svg, encoding="utf-8")
     return 0
 
 

@@ -44,6 +44,11 @@ class Row:
     best: bool
     ok: bool
 
+    @property
+    def case(self) -> str:
+        """The id of the case."""
+        return self.cells[0].removesuffix(" *")
+
 
 def rows(run: Run) -> list[Row]:
     """All cases of a run, fastest first, then those that were not measured, in their order."""
@@ -139,16 +144,27 @@ def terminal_table(run: Run) -> Table:
     return table
 
 
-def markdown_table(run: Run) -> str:
-    """The same table in Markdown."""
+def markdown_table(run: Run, most: int | None = None) -> str:
+    """The same table in Markdown.
+
+    most: so many rows of measured cases alone, the fastest ones and the baseline of the fastest.
+    """
     lines = ["| " + " | ".join(COLUMNS) + " |", "|:---|" + "---:|" * (len(COLUMNS) - 2) + ":---|"]
-    for row in rows(run):
+    for row in rows(run) if most is None else _fastest(run, most):
         cells = [cell.replace("|", "\\|") for cell in row.cells]
         cells[0] = f"`{cells[0].removesuffix(' *')}`" + (" **\\***" if row.best else "")
         lines.append(
             "| " + " | ".join(f"**{cell}**" if row.best and i and cell else cell for i, cell in enumerate(cells)) + " |"
         )
     return "\n".join(lines)
+
+
+def _fastest(run: Run, most: int) -> list[Row]:
+    measured = [row for row in rows(run) if row.ok]
+    cases = run.finished
+    baselines = [found.baseline for row in measured if (found := speedup(cases[row.case], run)) is not None][:1]
+    shown = [row for row in measured if row.case not in baselines][: most - len(baselines)]
+    return [row for row in measured if row in shown or row.case in baselines]
 
 
 def print_run(run: Run, terminal: Any = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +16,43 @@ from planted_runs import HEADER, case, plain
 from reports.__main__ import COMMANDS
 from reports.record.run import Run, RunFileError
 from tools.gpu.__main__ import _options as gpu_options
-from tools.readme import README, ROOT, drawn, renewed
+from tools.readme import README, documents, drawn, renewed
+
+DOCUMENTS = pytest.mark.parametrize("document", documents(), ids=lambda path: path.stem)
 
 
-def test_the_readme_is_what_the_committed_run_files_make_of_it() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert "<!-- reports/published/" in text
-    assert renewed(text) == text, "run `make readme`"
+@DOCUMENTS
+def test_a_document_is_what_the_committed_run_files_make_of_it(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert renewed(text, folder=document.parent) == text, "run `make readme`"
+
+
+def test_blocks_of_run_files_stand_in_the_readme_and_elsewhere() -> None:
+    made_from_runs = [path.name for path in documents() if "<!-- reports/published/" in path.read_text("utf-8")]
+    assert "README.md" in made_from_runs and len(made_from_runs) > 2
 
 
 def test_the_pictures_are_what_the_committed_run_files_make_of_them() -> None:
-    text = README.read_text(encoding="utf-8")
-    found = drawn(text)
-    assert found
-    for path, svg in found.items():
+    shown: dict[Path, str] = {}
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        pictures = drawn(text)
+        for path in pictures:
+            assert f"({os.path.relpath(path, document.parent)})" in text
+        shown |= pictures
+    assert shown
+    for path, svg in shown.items():
         assert path.read_text(encoding="utf-8") == svg, "run `make readme`"
-        assert f"({path.relative_to(ROOT)})" in text
+
+
+def test_the_readme_is_the_three_minute_version() -> None:
+    text = README.read_text(encoding="utf-8")
+    own = re.sub(r"<!-- .*? -->\n.*?<!-- end -->", "", text, flags=re.DOTALL)
+    assert len(own.splitlines()) <= 150
+    [table] = re.findall(r"<!-- reports/\S+ fastest -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert 1 < len(rows) <= 8
+    assert any("/plain,greedy,dynamic`" in row for row in rows), "the baseline is among them"
 
 
 def test_a_picture_is_a_document_with_its_own_colours() -> None:
@@ -74,10 +96,14 @@ def test_text_outside_of_blocks_is_left_alone() -> None:
     assert renewed("# title\n\nno block\n") == "# title\n\nno block\n"
 
 
-def test_every_option_that_the_readme_names_exists(pytestconfig: pytest.Config) -> None:
-    named = set(re.findall(r"--[a-z][a-z0-9-]+", README.read_text(encoding="utf-8")))
+def _everything() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in documents())
+
+
+def test_every_option_that_the_documents_name_exists(pytestconfig: pytest.Config) -> None:
+    named = set(re.findall(r"--[a-z][a-z0-9-]+", _everything()))
     assert len(named) > 40
-    others = {"--k", "--help", *_options_of_reports(), *gpu_options()._option_string_actions}
+    others = {"--k", "--help", "--check", *_options_of_reports(), *gpu_options()._option_string_actions}
     missing = object()
     assert [name for name in named - others if pytestconfig.getoption(name, default=missing) is missing] == []
 
@@ -95,8 +121,8 @@ def _options_of_reports() -> set[str]:
     }
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    text = README.read_text(encoding="utf-8")
+@DOCUMENTS
+def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert [link for link in links if not (document.parent / link).exists()] == []
