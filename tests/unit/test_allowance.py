@@ -143,6 +143,7 @@ def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(
     assert result.samples[:2] == stopped.samples
     assert [sample.prompt for sample in result.samples] == [0, 1, 2, 3, 4]
     assert result.notes == ("2 prompts measured before the run was resumed",)
+    assert result.facts["prompts_kept"] == 2
     assert second.split()["timed"] == pytest.approx(sum(sample.seconds for sample in result.samples[2:]))
     second.abandon()
     assert session(first.path, resume=True).is_done(second.cases[0])
