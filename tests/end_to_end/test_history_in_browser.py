@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reports.record.run import CaseResult, RunWriter, Sample
-from reports.record.settings import WorkloadDone
+from reports.record.settings import DecodingPoint, WorkloadDone
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -19,6 +19,7 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 BROWSERS, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver", "chromium.chromedriver")
 RUNS = 8
 NAME = "a-pair-with-a-long-name/t=none,d=none,bf16/assisted,k=3,p=0.4,heuristic,sampled,T=0.7,top_p=0.95,dynamic"
+ASSISTED = DecodingPoint("assisted", assist_toks=3, confidence_threshold=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,12 @@ def page(tmp_path_factory: pytest.TempPathFactory, run_reports: Callable[..., An
     folder = tmp_path_factory.mktemp("history")
     for number in range(RUNS):
         factor = (1.0 + 0.01 * (number % 3)) * (1.25 if number >= RUNS // 2 else 1.0)
-        samples = tuple(Sample(i, factor * (1 + 0.1 * i), 10, 10, f"hash{i}") for i in range(3))
+        samples = tuple(
+            Sample(i, factor * (1 + 0.1 * i), 10, 5, f"hash{i}", drafted=10, accepted=5, rejected=5) for i in range(3)
+        )
         writer = RunWriter(folder / f"{number}.jsonl")
         writer.run({"study": {"name": "s"}, "environment": {}, "started_at": f"2026-01-{number + 1:02d}T00:00:00"})
-        writer.case(
-            CaseResult(NAME, "ok", workload=WorkloadDone(gen_toks=10), samples=samples, metrics={"accept_rate": 0.5})
-        )
+        writer.case(CaseResult(NAME, "ok", point=ASSISTED, workload=WorkloadDone(gen_toks=10), samples=samples))
         writer.close()
     (folder / "broken.jsonl").write_text("no run file\n")
     made = run_reports("history", folder, "-o", folder / "history.html")
