@@ -30,6 +30,7 @@ lint: $(INSTALLED)
 overhead: $(INSTALLED)
 	$(RUN) -m fixtures.decoding.overhead
 	$(RUN) -m fixtures.decoding.overhead --telemetry
+	$(RUN) -m fixtures.decoding.overhead --end-tokens
 
 # The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather. Of a GPU, in about an
 # hour: make calibrate STUDY=gpu-smoke

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from fixtures.decoding.measurement import TimedDecoder, timed_decoder
-from fixtures.decoding.overhead import BAR, measure_overhead, measure_telemetry, summary
+from fixtures.decoding.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary
 from fixtures.estimate.sizes import draft_size, target_size
 from fixtures.limit import DeviceLimit, footprint, limit_facts, measure_limit
 from fixtures.memory import free_memory
@@ -98,7 +98,9 @@ def overhead(setting: Setting) -> Figures:
             for point in (DecodingPoint(), _assisted(3))
             for ratio in measure_overhead(engine, point, setting.workload, *_turns(setting))
         ]
-    return _cost(setting, ratios, "suite / bare generate")
+        forbidding = summary(measure_forbidden_ends(engine, _assisted(3), setting.workload, *_turns(setting)))
+    told: Figures = {"end tokens forbidden / none": forbidding.median}
+    return _cost(setting, ratios, "suite / bare generate") | told
 
 
 def telemetry(setting: Setting) -> Figures:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fixtures.decoding import overhead
 from fixtures.decoding.overhead import _paired, summary
+from fixtures.study import Workload
 
 ORDER: list[str] = []
 
@@ -54,3 +56,27 @@ def test_the_command_prints_a_ratio_for_every_strategy() -> None:
     assert names == ["plain", "assisted", "prompt_lookup", "all"], done.stderr
     assert all("suite / bare generate" in line for line in lines)
     assert done.returncode in (0, 1), "1 says that the bar was missed, which two pairs cannot tell"
+
+
+def test_forbidding_end_tokens_is_measured_against_having_none(
+    tiny_engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides decode to the full length, and only one of them carries the processor that is to be measured."""
+    engine = tiny_engine()
+    asked: list[tuple[Any, Any]] = []
+    generate = engine.target.generate
+
+    def spied(*arguments: Any, generation_config: Any, **more: Any) -> Any:
+        output = generate(*arguments, generation_config=generation_config, **more)
+        assert output.shape[1] == 2 + 6
+        asked.append((generation_config.min_new_tokens, generation_config.eos_token_id))
+        return output
+
+    monkeypatch.setattr(engine.target, "generate", spied)
+    point = overhead.POINTS[1]
+    ratios = overhead.measure_forbidden_ends(engine, point, Workload("synthetic", 1, 2, 6), [(5, 7)], rounds=2)
+    assert len(ratios) == 2 and all(ratio > 0 for ratio in ratios)
+    assert asked.count((None, None)) == 3
+    assert len(asked) == 6 and all(
+        least == 6 and end is not None for least, end in asked if (least, end) != (None, None)
+    )
