@@ -58,7 +58,7 @@ def questions() -> dict[str, tuple[str, ...]]:
         "gate-upgrade-sarif": ("gate", runs["upgrade-base"], runs["upgrade-head"], "--format", "sarif"),
         "gate-smoke": ("gate", runs["smoke"], f"{_BASELINE}/00001.jsonl"),
         "history-published": ("history", _PUBLISHED, "--format", "json"),
-        "history-baselines": ("history", "reports/baselines", "--format", "json"),
+        "history-baselines": ("history", _BASELINE, "--format", "json"),
     }
 
 
