@@ -13,10 +13,13 @@ step, whose overhead is counted apart; prompt lookup is taken to draft for nothi
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 from reports.numbers.cost_model import Costs, residual
 from reports.numbers.cost_model import Prediction as Point
@@ -77,17 +80,26 @@ class Prediction:
 class Curve:
     """All k of one setting (engine, threshold, schedule, sampling), run or not, from the acceptance of those run.
 
-    measured: speedup by the k that were run.
+    measured: speedup by the k that were run. cases: these, by k.
     """
 
     setting: str
     points: tuple[Point, ...]
     measured: Mapping[int, float]
+    cases: Mapping[int, CaseResult]
 
     @property
     def best(self) -> Point:
         """The fastest predicted k, the smallest among equals; a speedup below 1 says that plain decoding is faster."""
         return max(self.points, key=lambda point: point.speedup)
+
+    def corrected(self, k: int) -> float:
+        """The predicted speedup at k times what the model was off by at the k that were run, between these as between
+        the two, beyond them as at the last; where k was run that is what was measured."""
+        predicted = {point.k: point.speedup for point in self.points}
+        known = sorted(self.measured.keys() & predicted.keys())
+        off = np.interp(k, known, [math.log(self.measured[each] / predicted[each]) for each in known])
+        return predicted[k] * math.exp(float(off))
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,7 @@ def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]
             speedup = base.seconds / _seconds(base, per_step * base.tokens / tokens, _prefill(cases[0]))
             points.append(Point(k, tokens, speedup))
         measured = {k: _measured(case, _base(case, run) or base) for k, case in sorted(by_k.items())}
-        found.append(Curve(_without_k(cases[0]), tuple(points), measured))
+        found.append(Curve(_without_k(cases[0]), tuple(points), measured, dict(sorted(by_k.items()))))
     return found
 
 

@@ -120,10 +120,17 @@ class Race:
         behind = self._behind(places)[0]
         return self._names[places[int(np.argmin(behind.max(axis=1)))]]
 
-    @property
-    def decided(self) -> bool:
-        """Whether one case is left."""
-        return self._rounds >= self._least and len(self.running) <= 1
+    def decided(self, indifference: float = 0.0) -> bool:
+        """Whether nothing is left to find out: every other case that competes still is slower than the leader beyond
+        its interval (a baseline), or surely within `indifference` of it, such as 0.01 for one percent."""
+        if self._rounds < self._least:
+            return False
+        equal = math.log1p(indifference)
+        return all(
+            standing.behind > standing.half_width or abs(standing.behind) + standing.half_width <= equal
+            for standing in self.standings()
+            if standing.case != self.leader
+        )
 
     def join(self, case: str, *, baseline: bool = False) -> None:
         """Let a further case compete from the next round on; it is compared over the rounds that it has."""
@@ -168,7 +175,12 @@ class Race:
         behind, half_widths, rounds = self._behind(places)
         first = places.index(self._names.index(leader))
         told = [
-            Standing(self._names[place], int(rounds[i, first]), float(behind[i, first]), float(half_widths[i, first]))
+            Standing(
+                case=self._names[place],
+                rounds=int(rounds[i, first]),
+                behind=float(behind[i, first]),
+                half_width=float(half_widths[i, first]),
+            )
             for i, place in enumerate(places)
         ]
         return sorted(told, key=lambda standing: standing.behind)

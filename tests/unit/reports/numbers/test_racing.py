@@ -42,6 +42,15 @@ def test_slow_cases_leave_early_with_the_round_and_the_reason() -> None:
     assert second.case == "plain"
     assert second.behind == pytest.approx(0.405, abs=0.05)
     assert second.behind > second.half_width > 0
+    assert race.decided()
+
+
+def test_a_race_of_equals_is_decided_once_they_are_surely_equal_enough() -> None:
+    race = Race("ab", baselines="a")
+    raced(race, drawn(4, 60, {"a": 0.0, "b": 0.0}, noise=0.01))
+    assert race.running == ("a", "b")
+    assert not race.decided()
+    assert race.decided(indifference=0.02)
 
 
 def test_the_same_rounds_give_the_same_race_again_also_from_halfway() -> None:
@@ -68,7 +77,7 @@ def test_no_candidates_leave_after_the_least_rounds_and_failed_cases_at_once() -
     told = [race.add(number, seconds) for number, seconds in enumerate(rounds[:3])]
     assert told == [[], [], [Dropped("4bit", 2, reason)]]
     assert race.running == ("plain",)
-    assert race.decided
+    assert race.decided()
 
 
 def test_whoever_joins_is_compared_over_the_rounds_that_it_has() -> None:
