@@ -98,9 +98,9 @@ def promote(
         raise RunFileError(f"{run.path}: measured by turns with another run, unlike those it would be the baseline of")
     for case in run.finished.values():
         if case.status not in ("ok", "skipped") and not rules.allows_missing(case.id):
-            raise RunFileError(
-                f"{run.path}: {case.id} {case.status}: a baseline that failed gates nothing; measure again"
-            )
+            dropped = case.status == "dropped"
+            why, remedy = ("dropped", "measure again without --race") if dropped else ("failed", "measure again")
+            raise RunFileError(f"{run.path}: {case.id} {case.status}: a baseline that {why} gates nothing; {remedy}")
     if why := _alone(run, rules):
         raise RunFileError(f"{run.path}: {why}; measure again")
     path = baseline_path(run, folder)

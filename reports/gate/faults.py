@@ -40,8 +40,8 @@ def absences(
 def faults_of(sides: Sides, bases: int, heads: int, rules: GateRules) -> tuple[list[Fault], list[str]]:
     """What keeps a matched case from being judged: faults, or a note where that is nobody's fault."""
     base, head = sides.base[0], sides.head[0]
-    if base.case.status == head.case.status == "skipped":
-        return [], [f"skipped in both: {head.case.id}: {head.case.reason}"]
+    if base.case.status == head.case.status and head.case.status in ("skipped", "dropped"):
+        return [], [f"{head.case.status} in both: {head.case.id}: {head.case.reason}"]
     for one in sides.head:
         if found := unmeasured(one.case, one.run):
             return [fault_of(head.case, *found, rules)], []

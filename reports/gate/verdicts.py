@@ -19,6 +19,8 @@ FaultKind = Literal[
     "failed",
     "oom",
     "timeout",
+    "crashed",
+    "dropped",
     "unmeasured",
     "not examined",
     "no baseline",

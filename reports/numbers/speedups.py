@@ -42,7 +42,7 @@ def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup
     counts with the mean, per prompt, of its measurements before and after the case. It is not compared with itself.
     """
     measurements = baseline_measurements(case, run, same_engine=same_engine)
-    if case.status != "ok" or not measurements or run.is_own_baseline(case, same_engine=same_engine):
+    if not case.measured or not measurements or run.is_own_baseline(case, same_engine=same_engine):
         return None
     base = _mean_seconds(measurements)
     pairs = [(base[sample.prompt], sample) for sample in case.samples if sample.prompt in base]

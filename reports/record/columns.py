@@ -18,6 +18,7 @@ import numpy.typing as npt
 from reports.record.published import read_any
 from reports.record.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
 from reports.record.run_checks import check_needed
+from reports.record.settings import current_id
 
 Column = npt.NDArray[np.float64]
 
@@ -111,9 +112,17 @@ class Journal:
         """The samples of one of the run's cases; RunFileError if the file holds something else in their place."""
         if id(case) not in self._offsets:
             return Samples([])
-        self._file.seek(self._offsets[id(case)])
         try:
-            rows = parse_line(self._file.readline()).get("samples", ())
+            parts = []
+            for offset in self._offsets[id(case)]:
+                self._file.seek(offset)
+                line = parse_line(self._file.readline())
+                if line["kind"] == "round":
+                    given = {current_id(name): samples for name, samples in line["samples"].items()}
+                    parts.append(given.get(case.id, ())[:1])
+                else:
+                    parts.append(line.get("samples", ()))
+            rows = parts[0] if len(parts) == 1 else [row for part in parts for row in part]
             check_needed(rows)
             return Samples(rows)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -125,7 +134,7 @@ class Journal:
     def _line(self, case: CaseResult) -> int:
         """The number of a case's line, counted when it is asked for."""
         with self.run.path.open("rb") as file:
-            return file.read(self._offsets[id(case)]).count(b"\n") + 1
+            return file.read(self._offsets[id(case)][-1]).count(b"\n") + 1
 
 
 def unusable(case: CaseResult, error: Exception, *runs: Run) -> RunFileError:

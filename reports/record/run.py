@@ -8,6 +8,9 @@ Format history
   2  lines of kind session: one for each further process that wrote, with its environment and start, before its cases.
      Migration from 1: the run line tells of the one session that there was; of a file that was resumed or merged
      before, the sessions cannot be told apart.
+     Added since, without a new number, as a file that lacks them means their defaults: lines of kind round; order,
+     order_seed and blocks in the run line; round, turn, visit and started in a sample; warm_ups, repeats, block and
+     dropped_round in a case; the statuses crashed and dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +28,7 @@ import orjson
 
 from reports.record.checked import converted, unknown_to
 from reports.record.repeats import completed
-from reports.record.run_checks import check_case, check_header, check_samples, check_times
+from reports.record.run_checks import check_case, check_header, check_round, check_samples, check_times
 from reports.record.settings import (
     PARTS,
     DecodingPoint,
@@ -35,13 +38,18 @@ from reports.record.settings import (
     current_id,
     decided_by,
 )
+from reports.record.unfinished import Left, Unfinished
 
 SCHEMA = 2
 _SAMPLES = b'"samples":[{'
+_SAMPLES_OF_ROUND = b',"samples":{'
 
-Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
-STATUSES: tuple[Status, ...] = ("ok", "failed", "oom", "timeout", "skipped")
+Status = Literal["ok", "failed", "oom", "timeout", "crashed", "skipped", "dropped"]
+STATUSES: tuple[Status, ...] = ("ok", "failed", "oom", "timeout", "crashed", "skipped", "dropped")
 Kind = Literal["decode", "humaneval"]
+Order = Literal["rounds", "blocks"]
+INTERRUPTED = "interrupted"
+"""How the reason of a case begins that was stopped from outside; what it has measured stands."""
 
 
 class RunFileError(ValueError):
@@ -56,6 +64,8 @@ class Sample:
     nobody checked them. steps holds (proposed, accepted) of every step in order. proposed_at[i] and
     accepted_at[i] count the steps that proposed, and accepted, a token at draft position i (0 is the first).
     first_tokens is how many tokens the first forward of the target yielded (their time is ttft_seconds).
+    round, turn: which round of its block, counted over all visits, and the place in it over all cases; None where
+    cases did not take turns. visit: which visit of the block. started: seconds since its session began, monotonic.
     """
 
     prompt: int
@@ -78,6 +88,10 @@ class Sample:
     verify_seconds: float = 0.0
     other_seconds: float = 0.0
     output_tokens: tuple[int, ...] = ()
+    round: int | None = None
+    turn: int | None = None
+    visit: int = 0
+    started: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,9 @@ class CaseResult:
     session: which process of those that wrote the file measured it, counted from 0; see `Run.sessions`.
     unknown: settings of a newer version, by part and name, kept as they are. unstated: settings that the source does
     not tell, as published figures do not; they hold their default and say nothing.
+    warm_ups: generations before the clock counted. repeats: further ones of a baseline in rounds in which it had its
+    first; they tell how fast the machine was. block: in which of the run's blocks it took turns, None if it did not.
+    dropped_round: the last round of a case that was dropped from the race; its samples and metrics stay.
     """
 
     id: str
@@ -109,6 +126,20 @@ class CaseResult:
     session: int = 0
     unknown: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unstated: frozenset[str] = frozenset()
+    warm_ups: tuple[Sample, ...] = ()
+    repeats: tuple[Sample, ...] = ()
+    block: int | None = None
+    dropped_round: int | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether its figures stand: it ended well, or was dropped from a race after rounds that count."""
+        return self.status in ("ok", "dropped")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended before it was done, so that its samples stand and a resumed run decodes what is left."""
+        return self.status == "timeout" or self.reason.startswith(INTERRUPTED)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -149,11 +180,30 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One round of a block: every case still in the race decoded one prompt, each after the other. Its samples apart.
+
+    session, block: counted from 0; round: of its block, counted over all visits. order: ids as decoded, a baseline
+    perhaps several times. disturbed: why its times are doubtful, empty if they are not. machine: readings during it.
+    """
+
+    session: int
+    block: int
+    visit: int
+    round: int
+    order: tuple[str, ...]
+    disturbed: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Run:
     """A whole run file. header: study, environment and settings as written; complete: its end line is there.
 
     completions: those of HumanEval cases, finished or not, each with its verdict if it has one. later_sessions: what is
-    known of the processes that went on with the file, or whose files were merged into it, after the first.
+    known of the processes that went on with the file, or whose files were merged into it, after the first. rounds: in
+    the order of the file; none where cases did not take turns. A case that has rounds and no line of its own, since the
+    run was killed, is among the cases as interrupted, after those that have one.
     """
 
     path: Path
@@ -164,6 +214,18 @@ class Run:
     warnings: tuple[str, ...] = ()
     completions: tuple[Completion, ...] = ()
     later_sessions: tuple[Mapping[str, Any], ...] = ()
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def order(self) -> Order:
+        """Whether cases took turns in every round or were measured one after the other, as older versions did."""
+        return "rounds" if self.header.get("order") == "rounds" else "blocks"
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks were planned, as far as the file tells it."""
+        used = [done.block for done in self.rounds] + [case.block for case in self.cases if case.block is not None]
+        return max(len(self.header.get("blocks", ())), 1 + max(used, default=-1))
 
     @property
     def sessions(self) -> tuple[Mapping[str, Any], ...]:
@@ -263,6 +325,7 @@ class RunWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         drop_torn_tail(path)
         self._file: TextIO = path.open("a", encoding="utf-8")
+        self._told: set[str] = set()
 
     def run(self, header: Mapping[str, Any]) -> None:
         self._append({"kind": "run", "schema": SCHEMA, **header})
@@ -273,6 +336,16 @@ class RunWriter:
 
     def case(self, result: CaseResult) -> None:
         self._append(case_line(result))
+
+    def round(self, done: Round, samples: Mapping[str, Sequence[Sample]], cases: Iterable[CaseResult] = ()) -> None:
+        """A round is over. samples: by case, the one that counts and then the repeats of a baseline.
+
+        cases: what is known of its cases by now, by which a reader understands one that never gets a line of its own;
+        written once for each case.
+        """
+        known = [case for case in cases if case.id not in self._told]
+        self._told |= {case.id for case in known}
+        self._append(round_line(done, samples, known))
 
     def completion(self, generated: Completion) -> None:
         self._append(completion_line(generated))
@@ -299,9 +372,24 @@ def case_line(result: CaseResult) -> dict[str, Any]:
         line.pop(name, None)
     for part in PARTS:
         line[part] = {**vars(getattr(result, part)), **result.unknown.get(part, {})}
-    if result.samples:
-        line["samples"] = [_without_defaults(sample) for sample in result.samples]
+    for name in ("warm_ups", "repeats", "samples"):
+        if name in line:
+            line[name] = [_without_defaults(sample) for sample in line.pop(name)]
     return {"kind": "case", "case_kind": result.kind, **line}
+
+
+def round_line(done: Round, samples: Mapping[str, Sequence[Sample]], cases: Iterable[CaseResult]) -> dict[str, Any]:
+    """A round as a JSON line. Its samples stand last, where `read_outline` can leave them out unread."""
+    line: dict[str, Any] = {"kind": "round", **_without_defaults(done)}
+    if known := {case.id: _as_known(case) for case in cases}:
+        line["cases"] = known
+    return line | {"samples": {name: [_without_defaults(one) for one in those] for name, those in samples.items()}}
+
+
+def _as_known(case: CaseResult) -> dict[str, Any]:
+    """A case before it is over."""
+    line = case_line(case)
+    return {name: value for name, value in line.items() if name not in ("kind", "id", "status", "samples", "metrics")}
 
 
 def completion_line(generated: Completion) -> dict[str, Any]:
@@ -319,10 +407,13 @@ def verdict_line(judged: Completion) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Outline:
-    """A run file whose cases are read without their samples; offsets[i]: where the line of case i starts, in bytes."""
+    """A run file whose cases are read without their samples.
+
+    offsets[i]: where the lines start that hold the samples of case i, in bytes: its own line, or those of its rounds.
+    """
 
     run: Run
-    offsets: tuple[int, ...]
+    offsets: tuple[tuple[int, ...], ...]
 
 
 def read_run(path: Path | str) -> Run:
@@ -343,12 +434,13 @@ def read_outline(path: Path | str) -> Outline:
 def _read(path: Path, *, with_samples: bool) -> Outline:
     header: dict[str, Any] | None = None
     cases: list[CaseResult] = []
-    offsets: list[int] = []
+    offsets: list[tuple[int, ...]] = []
     completions: dict[tuple[Any, ...], Completion] = {}
     end: dict[str, Any] = {}
     warnings: list[str] = []
-    unknown: dict[str, None] = {}
     sessions: list[dict[str, Any]] = []
+    rounds: list[Round] = []
+    unfinished = Unfinished()
     for number, offset, line in _lines(path, warnings, parse_line if with_samples else _parse_without_samples):
         kind = line.get("kind")
         if kind == "run":
@@ -363,8 +455,14 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
                 raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
             line["session"] = len(sessions)
             cases.append(_case(path, number, line if with_samples else {**line, "samples": ()}))
-            unknown |= dict.fromkeys(cases[-1].unknown_settings)
-            offsets.append(offset)
+            offsets.append((offset,))
+            unfinished.over(cases[-1].id)
+            end = {}
+        elif kind == "round":
+            if header is None:
+                raise RunFileError(f"{path}: line {number}: a round before any line of kind 'run'; not a run file")
+            rounds.append(_round(path, number, line, len(sessions)))
+            unfinished.take(line, len(sessions), offset)
             end = {}
         elif kind == "session":
             if header is None:
@@ -378,18 +476,74 @@ def _read(path: Path, *, with_samples: bool) -> Outline:
             end = line
         else:
             raise RunFileError(
-                f"{path}: line {number}: kind is {kind!r}, not run, session, case, completion, verdict or end; "
+                f"{path}: line {number}: kind is {kind!r}, not run, session, case, round, completion, verdict or end; "
                 "not a run file"
             )
     if header is None:
         raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
+    for name, left in unfinished.left.items():
+        if not left.known:
+            warnings.append(f"{path}: {name}: no line says what it is, so its rounds were left out; measure it again")
+            continue
+        case, places = _interrupted(path, name, left, list(zip(cases, offsets, strict=True)))
+        cases.append(case)
+        offsets.append(places)
+    unknown = dict.fromkeys(name for case in cases for name in case.unknown_settings)
     if unknown:
         warnings.append(
             f"{path}: settings of a newer version: {', '.join(unknown)}; they are kept, and cases told apart by their "
             "ids; update decodebench"
         )
-    run = Run(path, header, tuple(cases), bool(end), end, tuple(warnings), tuple(completions.values()), tuple(sessions))
+    run = Run(
+        path,
+        header,
+        tuple(cases),
+        bool(end),
+        end,
+        tuple(warnings),
+        tuple(completions.values()),
+        tuple(sessions),
+        tuple(rounds),
+    )
     return Outline(run, tuple(offsets))
+
+
+def _interrupted(
+    path: Path, name: str, left: Left, before: Sequence[tuple[CaseResult, tuple[int, ...]]]
+) -> tuple[CaseResult, tuple[int, ...]]:
+    """A case of which only rounds are there, and where its samples are; those of a line it was stopped with come first.
+
+    A baseline that was measured before is measured again.
+    """
+    earlier, places = next(((case, at) for case, at in reversed(before) if case.id == name), (None, ()))
+    count = len(left.offsets)
+    line = {
+        **left.line,
+        "id": name,
+        "status": "failed",
+        "reason": f"{INTERRUPTED} (the run ended {count} round{'' if count == 1 else 's'} after it began)",
+        "again": earlier is not None and earlier.measured,
+        "samples": left.samples,
+    }
+    case = _case(path, None, line)
+    if earlier is None or not earlier.stopped:
+        return case, tuple(left.offsets)
+    samples = {sample.prompt: sample for sample in (*earlier.samples, *case.samples)}
+    case = dataclasses.replace(case, samples=tuple(samples.values()), repeats=(*earlier.repeats, *case.repeats))
+    return case, (*places, *left.offsets)
+
+
+def _round(path: Path, number: int, line: dict[str, Any], session: int) -> Round:
+    """A round without its samples; cases and samples of its line are checked, and ids spelled as today."""
+    try:
+        check_round(line)
+        line["order"] = tuple(map(current_id, line["order"]))
+        for key in ("cases", "samples"):
+            line[key] = {current_id(name): value for name, value in line.get(key, {}).items()}
+        values = {item.name: line[item.name] for item in dataclasses.fields(Round) if item.name in line}
+        return Round(**(values | {"session": session}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunFileError(f"{path}: line {number}: not a round of schema {SCHEMA}: {error}") from None
 
 
 def write_merged(runs: Iterable[Run], path: Path) -> None:
@@ -400,6 +554,9 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
     writer = RunWriter(path)
     header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
     header["study"] = _with_all_pairs(header.get("study", {}), runs)
+    if any(run.header.get("blocks") for run in runs):
+        header["blocks"] = [block for run in runs for block in run.header.get("blocks", ())]
+    first_block = 0
     writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
     for number, run in enumerate(runs):
         for one in run.completions:
@@ -409,15 +566,20 @@ def write_merged(runs: Iterable[Run], path: Path) -> None:
         for session, environment in enumerate(run.sessions):
             if number or session:
                 writer.session({name: environment[name] for name in _OF_A_SESSION if name in environment})
+            for done in run.rounds:
+                if done.session == session:
+                    writer.round(dataclasses.replace(done, block=first_block + done.block), {})
             for case in run.cases:
                 if case.session == session:
-                    writer.case(case)
+                    block = None if case.block is None else first_block + case.block
+                    writer.case(dataclasses.replace(case, block=block))
+        first_block += run.block_count
     if all(run.complete for run in runs):
         writer.end({"merged": True})
     writer.close()
 
 
-_OF_A_SESSION = ("environment", "limit", "argv", "started_at", "by_turns", "card", "dtype_auto")
+_OF_A_SESSION = ("environment", "limit", "argv", "started_at", "by_turns", "card", "dtype_auto", "order", "order_seed")
 """Keys of a run line that tell of the process that wrote it; the others tell of the study."""
 
 
@@ -459,7 +621,12 @@ def parse_line(raw: bytes) -> Any:
 
 
 def _parse_without_samples(raw: bytes) -> Any:
-    """As `parse_line`, but skip the samples of a case unread; what is not laid out as RunWriter does is read whole."""
+    """As `parse_line`, but skip the samples of a case or round unread; lines of another layout are read whole."""
+    if raw.startswith(b'{"kind":"round"') and (start := raw.rfind(_SAMPLES_OF_ROUND)) > 0 and raw.endswith(b"}}\n"):
+        try:
+            return orjson.loads(raw[:start] + b"}")
+        except orjson.JSONDecodeError:
+            pass
     start = raw.find(_SAMPLES)
     end = raw.find(b"}]", start) if start >= 0 and raw.endswith(b"\n") else -1
     if end >= 0:
@@ -517,23 +684,26 @@ _CASE_FIELDS = {item.name: item for item in dataclasses.fields(CaseResult)}
 _SAMPLE_FIELDS = {item.name: item for item in dataclasses.fields(Sample)}
 
 
-def _case(path: Path, number: int, line: Mapping[str, Any]) -> CaseResult:
+def _case(path: Path, number: int | None, line: Mapping[str, Any]) -> CaseResult:
+    """A case from its line; number: None for one that is put together from its rounds."""
+    where = f"{path}: " + ("its rounds" if number is None else f"line {number}")
     status = line.get("status")
     if status not in STATUSES:
-        raise RunFileError(f"{path}: line {number}: status is {status!r}, not one of {', '.join(STATUSES)}")
+        raise RunFileError(f"{where}: status is {status!r}, not one of {', '.join(STATUSES)}")
     values = {key: value for key, value in line.items() if key in _CASE_FIELDS and key != "kind"}
     values["kind"] = line.get("case_kind", "decode")
     try:
         check_case(line)
         values |= _settings(line)
-        check_samples(line.get("samples", ()))
-        values["samples"] = tuple(_sample(sample) for sample in line.get("samples", ()))
+        for name in ("samples", "repeats", "warm_ups"):
+            check_samples(line.get(name, ()), name)
+            values[name] = tuple(_sample(sample) for sample in line.get(name, ()))
         values["notes"] = tuple(line.get("notes", ()))
         if isinstance(values.get("id"), str):
             values["id"] = current_id(values["id"])
         return CaseResult(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunFileError(f"{path}: line {number}: not a case of schema {SCHEMA}: {error}") from None
+        raise RunFileError(f"{where}: not a case of schema {SCHEMA}: {error}") from None
 
 
 def _settings(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -590,7 +760,7 @@ def _sample(values: Mapping[str, Any]) -> Sample:
     return Sample(**known)
 
 
-def _without_defaults(item: Sample | CaseResult) -> dict[str, Any]:
+def _without_defaults(item: Sample | CaseResult | Round) -> dict[str, Any]:
     """The fields of a dataclass that differ from their defaults, one level deep."""
     kept = {}
     for each in dataclasses.fields(item):

@@ -44,6 +44,7 @@ _COUNTS = (
     "rejected",
     "censored",
     "rollbacks",
+    "visit",
 )
 _TIMES = ("draft_seconds", "verify_seconds", "other_seconds")
 _NEEDED_COUNTS = (("prompt", 0), ("new_tokens", 1), ("target_forwards", 0))
@@ -57,6 +58,9 @@ def check_header(header: Mapping[str, Any]) -> None:
     _check(header, "study.drift_limit", _is_finite, "a finite number")
     _check(header, "study.pairs", _is_list_of_objects, "a list of objects")
     _check(header, "argv", _is_list_of_texts, "a list of texts")
+    _check(header, "order", lambda value: value in ("rounds", "blocks"), "rounds or blocks")
+    _check(header, "order_seed", lambda value: value is None or type(value) is int, "a whole number")
+    _check(header, "blocks", _is_list_of_lists_of_texts, "a list of lists of texts")
     _check(header, "by_turns", lambda value: isinstance(value, bool), "true or false")
     for dtype, limit in header.get("limit", {}).items():
         _check({dtype: limit}, dtype, lambda value: isinstance(value, dict), "an object", "limit.")
@@ -70,6 +74,9 @@ def check_case(line: Mapping[str, Any]) -> None:
         _check(line, key, lambda value: isinstance(value, str), "a text")
     _check(line, "again", lambda value: isinstance(value, bool), "true or false")
     _check(line, "notes", _is_list_of_texts, "a list of texts")
+    for key in ("block", "dropped_round"):
+        if line.get(key) is not None:
+            _check_count(line, key)
     _check_values(line, "metrics", _is_finite, "a finite number")
     facts = line.get("facts", {})
     for name in _NUMBERS_OF_FACTS:
@@ -91,11 +98,28 @@ def _check_readings(where: str, readings: Mapping[str, Any]) -> None:
         _check(one, "values", _is_list_of_numbers, "a list of finite numbers", f"{where}.series.{name}.")
 
 
-def check_samples(samples: Any) -> None:
+def check_round(line: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a `round` line is laid out as readers need it, its samples among it."""
+    for key in ("block", "visit", "round"):
+        _check_count(line, key)
+    _check({"order": line.get("order")}, "order", _is_list_of_texts, "a list of texts")
+    _check(line, "disturbed", lambda value: isinstance(value, str), "a text")
+    _check_objects(line, ("machine", "cases", "samples"))
+    _check_values(line, "cases", lambda value: isinstance(value, dict), "an object")
+    for name, samples in line.get("samples", {}).items():
+        check_samples(samples, f"samples.{name}")
+
+
+def check_samples(samples: Any, key: str = "samples") -> None:
     """Raise ValueError unless these are samples: an object each, with finite times and whole counts."""
+    if not _is_list_of_objects(samples):
+        raise ValueError(_told(key, samples, "a list of objects"))
     check_needed(samples)
     for name in _COUNTS:
         check_counts(name, [row.get(name, 0) for row in samples])
+    for name in ("round", "turn"):
+        check_counts(name, [value for row in samples if (value := row.get(name)) is not None])
+    check_times("started", [value for row in samples if (value := row.get("started")) is not None])
     for name in _TIMES:
         check_times(name, [row.get(name, 0.0) for row in samples])
     check_times("ttft_seconds", [row.get("ttft_seconds") or 0.0 for row in samples])
@@ -128,6 +152,12 @@ def check_times(name: str, values: Sequence[Any], *, zero: bool = True) -> None:
     place = next(i for i, value in enumerate(values) if not (_is_finite(value) and value >= smallest))
     wanted = "a finite number of at least 0" if zero else "a finite number above 0"
     raise ValueError(_told(f"samples[{place}].{name}", values[place], wanted))
+
+
+def _check_count(line: Mapping[str, Any], key: str) -> None:
+    value = line.get(key)
+    if type(value) is not int or value < 0:
+        raise ValueError(_told(key, value, "a whole number of at least 0"))
 
 
 def _check_objects(line: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -187,6 +217,10 @@ def _is_list_of_numbers(value: Any) -> bool:
 
 def _is_list_of_texts(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _is_list_of_lists_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_list_of_texts, value))
 
 
 def _told(key: str, value: Any, wanted: str) -> str:

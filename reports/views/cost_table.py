@@ -55,7 +55,7 @@ def rows(run: Run) -> list[Row]:
     """The cases with a perplexity, a cache that was looked at, or compiled forwards, in the run's order."""
     cases = _cases(run)
     kept = _kept(cases)
-    return [Row(tuple(column.cell(case) for column in kept), case.status == "ok") for case in cases]
+    return [Row(tuple(column.cell(case) for column in kept), case.measured) for case in cases]
 
 
 def legend(run: Run) -> str:

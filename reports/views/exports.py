@@ -64,11 +64,11 @@ class Figure:
 
 
 def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[Figure]:
-    """Every finite metric of every case that ended well, repeats of baselines left out, in the order of the run file.
+    """Every finite metric of every case whose figures stand but repeats of baselines, in the order of the run file.
 
     metrics: only these; raises RunFileError for one that no case has.
     """
-    cases = [case for case in run.finished.values() if case.status == "ok"]
+    cases = [case for case in run.finished.values() if case.measured]
     known = {name for case in cases for name in case.metrics}
     for name in metrics:
         if name not in known:
@@ -170,7 +170,7 @@ def pytest_benchmark(run: Run) -> str:
     benchmarks = []
     for case in run.cases:
         rounds = [sample.seconds for sample in case.samples if _finite(sample.seconds)]
-        if case.status != "ok" or not rounds:
+        if not case.measured or not rounds:
             continue
         stats = Stats()
         for seconds in rounds:

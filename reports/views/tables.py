@@ -53,8 +53,8 @@ class Row:
 def rows(run: Run) -> list[Row]:
     """All cases of a run, fastest first, then those that were not measured, in their order."""
     cases = [case for case in run.finished.values() if case.kind == "decode"]
-    measured = sorted((case for case in cases if case.status == "ok" and case.samples), key=_seconds_per_token)
-    others = [case for case in cases if not (case.status == "ok" and case.samples)]
+    measured = sorted((case for case in cases if case.measured and case.samples), key=_seconds_per_token)
+    others = [case for case in cases if not (case.measured and case.samples)]
     winner = best(measured, run.header.get("study", {}).get("workload", {}).get("gen_toks"))
     predicted = {found.case: found.residual for found in predictions(run)}
     return [_row(case, run, case is winner, predicted.get(case.id)) for case in [*measured, *others]]
@@ -185,7 +185,7 @@ def print_run(run: Run, terminal: Any = None) -> None:
 
 
 def _row(case: CaseResult, run: Run, is_best: bool, residual: float | None) -> Row:
-    ok = case.status == "ok" and bool(case.samples)
+    ok = case.measured and bool(case.samples)
     status = _status(case, ok)
     if not ok:
         return Row((case.id, *[""] * (len(COLUMNS) - 2), status), False, False)
@@ -210,7 +210,9 @@ def _status(case: CaseResult, ok: bool) -> str:
     if ok and is_wrong(case):
         first = case.facts["losslessness"].get("first", {})
         return f"wrong: prompt {first.get('prompt', '?')} differs from token {first.get('position', '?')} on"
-    return case.status if ok or not case.reason else shortened(f"{case.status}: {case.reason}", LONGEST_STATUS)
+    if case.status == "ok" or not case.reason:
+        return case.status
+    return shortened(f"{case.status}: {case.reason}", LONGEST_STATUS)
 
 
 def interval_text(interval: Interval) -> str:

@@ -16,13 +16,13 @@ from fixtures.examination import Examiner
 from fixtures.measuring import CaseFailed
 from fixtures.models.engine import Engine
 from fixtures.models.pairs import find_pair
-from fixtures.session import INTERRUPTED, BenchSession
+from fixtures.session import BenchSession
 from fixtures.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
 from fixtures.study_file import load_study
 from fixtures.turns import TurnTaker
 from reports.gate.faults import unmeasured
 from reports.numbers.speedups import speedup
-from reports.record.run import CaseResult, RunWriter, Sample, read_run
+from reports.record.run import INTERRUPTED, CaseResult, RunWriter, Sample, read_run
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
 L4_PLAIN = Sample(prompt=0, seconds=128 / 15.499, new_tokens=128, target_forwards=128, output_sha256="")

@@ -48,6 +48,7 @@ def test_the_first_complete_run_becomes_the_baseline_of_its_study_and_hardware(p
     [
         (measured(), False, "no end line"),
         (measured(status="failed", reason="x"), True, "a baseline that failed gates nothing"),
+        (measured(status="dropped", reason="x"), True, "dropped gates nothing; measure again without --race"),
         ((case("p/plain", [], engine=FP32),), True, "zero samples"),
         ((case("p/plain", [], engine=FP32, status="skipped"),), True, "no case was measured"),
     ],

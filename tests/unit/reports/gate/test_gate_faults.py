@@ -104,6 +104,7 @@ NEAR_TIE = replace(
     facts={"losslessness": {"verdict": "near_ties", "near_ties": 2}},
 )
 WRONG = replace(NEAR_TIE, facts={"losslessness": {"verdict": "wrong", "first": {"prompt": 1, "position": 4}}})
+DROPPED = replace(DRAFTED, status="dropped", reason="cannot be the best", dropped_round=1)
 SYNTHETIC = {**HEADER["study"], "pairs": [{"name": "p", "source": "synthetic"}]}
 UNREAD = {name: value for name, value in WORKLOAD.items() if name != "prompts_sha256"}
 OTHER_PROMPTS = {**WORKLOAD, "prompts_sha256": "another"}
@@ -124,6 +125,9 @@ TABLE = {
     ),
     "case failed": (BASE, heads(PLAIN, ended_as("failed")), [], 1, "FAULT: failed"),
     "case out of memory": (BASE, heads(PLAIN, ended_as("oom")), [], 1, "FAULT: oom"),
+    "case crashed": (BASE, heads(PLAIN, ended_as("crashed", "signal 11")), [], 1, "FAULT: crashed"),
+    "case dropped from the race": (BASE, heads(PLAIN, DROPPED), [], 1, "FAULT: dropped"),
+    "case dropped from the race in both": (heads(PLAIN, DROPPED), heads(PLAIN, DROPPED), [], 0, "dropped in both: "),
     "case failed before its prompts were read, then measured": (
         BASE,
         heads(PLAIN, changed(ended_as("failed"), workload=UNREAD), DRAFTED),

@@ -15,7 +15,30 @@ from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 
 ROOT = Path(__file__).resolve().parents[4]
 SAMPLE = Sample(
-    0, 1.5, 3, 2, "ab", 0.5, 2, 4, 4, 2, 1, 1, 1, (2, 1), (1, 1), ((2, 2), (1, 0)), 0.1, 0.2, 1.2, (7, 8, 9)
+    0,
+    1.5,
+    3,
+    2,
+    "ab",
+    0.5,
+    2,
+    4,
+    4,
+    2,
+    1,
+    1,
+    1,
+    (2, 1),
+    (1, 1),
+    ((2, 2), (1, 0)),
+    0.1,
+    0.2,
+    1.2,
+    (7, 8, 9),
+    round=0,
+    turn=0,
+    visit=1,
+    started=0.0,
 )
 CASE = CaseResult(
     id="a/b",
@@ -31,6 +54,10 @@ CASE = CaseResult(
     facts={"load_seconds": 1.25},
     telemetry={"power": [1, 2]},
     notes=("a note",),
+    warm_ups=(dataclasses.replace(SAMPLE, round=None, turn=None),),
+    repeats=(dataclasses.replace(SAMPLE, turn=3),),
+    block=0,
+    dropped_round=7,
 )
 
 
