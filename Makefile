@@ -28,9 +28,9 @@ lint: $(INSTALLED)
 	$(VENV)/bin/actionlint
 
 overhead: $(INSTALLED)
-	$(RUN) -m fixtures.decoding.overhead
-	$(RUN) -m fixtures.decoding.overhead --telemetry
-	$(RUN) -m fixtures.decoding.overhead --end-tokens
+	$(RUN) -m tools.overhead
+	$(RUN) -m tools.overhead --telemetry
+	$(RUN) -m tools.overhead --end-tokens
 
 # The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather. Of a GPU, in about an
 # hour: make calibrate STUDY=gpu-smoke
@@ -57,7 +57,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 readme: $(INSTALLED)
-	$(RUN) -m fixtures.rules
+	$(RUN) -m fixtures.study.rules
 	$(RUN) -m tools.readme
 
 clean:

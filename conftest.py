@@ -1,6 +1,6 @@
 """Options and hooks only: what the command line says becomes one Study, its cases become pytest items.
 
-No logic of its own: parsing is in fixtures/options.py, the run in fixtures/session.py, the table in reports/.
+No logic of its own: parsing is in fixtures/study/, the run in fixtures/suite/, the table in reports/.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from fixtures import disturbances, gating, items, options
+from fixtures.engines.transformers.models.frames import without_frames
 from fixtures.estimate.asked import check_estimate, estimate_lines
-from fixtures.measuring import CaseFailed, CaseSkipped, EnoughMeasured
-from fixtures.models.frames import without_frames
-from fixtures.session import BenchSession
-from fixtures.study import EngineKey, StudyError
-from fixtures.tracking import check_tracking
-from fixtures.turns import turns_asked_for
+from fixtures.measuring.case import CaseFailed, CaseSkipped, EnoughMeasured
+from fixtures.measuring.turns import turns_asked_for
+from fixtures.study import options
+from fixtures.study.study import EngineKey, StudyError
+from fixtures.suite import disturbances, gating, items
+from fixtures.suite.session import BenchSession
+from fixtures.suite.tracking import check_tracking
 from reports.record.plain_text import one_line, tolerate_any_text
 from reports.record.run import CaseResult, read_run
 from reports.views.tables import print_run
 
 if TYPE_CHECKING:
-    from fixtures.models.engine import Engine
+    from fixtures.engines.transformers.models.engine import Engine
 
 SESSION = pytest.StashKey[BenchSession]()
 BEGUN = pytest.StashKey[bool]()

@@ -19,7 +19,11 @@ def test_losslessness(engine, point, measure):
 
 @pytest.mark.parametrize("strategy", ["assisted", "prompt_lookup"])
 def test_sampling_distribution(strategy):
-    from fixtures.decoding.distribution import ALPHA, EFFECT, sampling_check  # here, so that collecting needs no torch
+    from fixtures.engines.transformers.decoding.distribution import (  # here, so that collecting needs no torch
+        ALPHA,
+        EFFECT,
+        sampling_check,
+    )
 
     check = sampling_check(strategy)
     assert check.power > 0.9, f"too few draws to find a departure of w = {EFFECT}: {check}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fixtures.models.engine import Engine
+    from fixtures.engines.transformers.models.engine import Engine
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for a second thread
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
@@ -116,9 +116,9 @@ def tiny_engine() -> Callable[..., Engine]:
     def load(pair: str = "synthetic-tiny", **settings: str) -> Engine:
         import torch
 
-        from fixtures.models.engine import load_engine
-        from fixtures.models.pairs import find_pair
-        from fixtures.study import EngineKey
+        from fixtures.engines.transformers.models.engine import load_engine
+        from fixtures.study.pairs import find_pair
+        from fixtures.study.study import EngineKey
 
         key = EngineKey(pair, **{"dtype": "fp32", **settings})
         if key not in loaded:

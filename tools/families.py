@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixtures.models.pairs import Pair, without_place
-from fixtures.study import Case, HumanEvalSettings, Study, Sweep, Workload
-from fixtures.workload import Prompts
+from fixtures.study.pairs import Pair, without_place
+from fixtures.study.study import Case, HumanEvalSettings, Study, Sweep, Workload
+from fixtures.study.workload import Prompts
 from tools.tiny_families import FAMILIES, VOCABULARY, Family
 
 if TYPE_CHECKING:
-    from fixtures.examination import Examiner
-    from fixtures.models.engine import Engine
+    from fixtures.engines.transformers.models.engine import Engine
+    from fixtures.measuring.examination import Examiner
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "families.md"
 BLOCK = re.compile(r"<!-- families -->\n.*?<!-- end -->", re.DOTALL)
@@ -105,9 +105,9 @@ def row_of(family: Family, folder: Path) -> Row:
     """
     import torch
 
-    from fixtures.examination import Examiner
-    from fixtures.models.engine import load_engine
-    from fixtures.prospects import Prospects
+    from fixtures.engines.transformers.models.engine import load_engine
+    from fixtures.measuring.examination import Examiner
+    from fixtures.measuring.prospects import Prospects
 
     target, draft = family.save(folder / "target"), family.save(folder / "draft", noise=0.1)
     pair = Pair.from_hub(str(target), str(draft))
@@ -139,7 +139,7 @@ def _tried(case: Case, engine: Engine, examiner: Examiner) -> list[str]:
     """Decode and examine one case; what of it went wrong."""
     if case.experiment == "humaneval":
         return _completed(case, engine)
-    from fixtures.decoding.measurement import timed_decoder
+    from fixtures.engines.transformers.decoding.measurement import timed_decoder
 
     prompts = _prompts()
     with timed_decoder(engine, case.point, case.workload) as decoder:

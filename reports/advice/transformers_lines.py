@@ -110,7 +110,7 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
 def _ids(weights: Weights, with_draft: bool) -> list[str]:
     if weights.source == "embedded":
         names = ["target_folder", *(["draft_folder"] if with_draft else [])]
-        lines = [f"from fixtures.models.embedded import {', '.join(sorted(names))}", ""]
+        lines = [f"from fixtures.engines.transformers.models.embedded import {', '.join(sorted(names))}", ""]
         lines.append("TARGET = str(target_folder())  # the embedded model; put your model's id here")
         return [*lines, *(["DRAFT = str(draft_folder())"] if with_draft else []), ""]
     remark = "  # a synthetic shape: put your model's id here" if weights.source == "synthetic" else ""

@@ -1,8 +1,8 @@
 """Turns for processes that measure at the same time: one computes, the others wait, generation by generation.
 
 What a machine does to the speed of a process from one minute to the next then hits all of them alike. Gives turns over
-a socket and knows neither what is measured nor what the processes are; they take part by fixtures/turns.py. One that
-does not ask for turns simply runs to its end before the next one starts.
+a socket and knows neither what is measured nor what the processes are; they take part by fixtures/measuring/turns.py.
+One that does not ask for turns simply runs to its end before the next one starts.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Have every TimedDecoder of a sampling case refuse to be made."""
-    from fixtures.decoding.measurement import TimedDecoder
+    from fixtures.engines.transformers.decoding.measurement import TimedDecoder
 
     original = TimedDecoder.__init__
 

@@ -15,7 +15,7 @@ from typing import Any
 def pytest_runtestloop() -> None:
     from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
-    from fixtures.decoding.measurement import TimedDecoder
+    from fixtures.engines.transformers.decoding.measurement import TimedDecoder
 
     what = os.environ["PLANT"]
     prompt, number = map(int, os.environ["PLANT_AT"].split(","))

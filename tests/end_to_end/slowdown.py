@@ -26,7 +26,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 def slow_down(share: float) -> None:
     """Have every TimedDecoder made from now on sleep `share` times what its generation took."""
-    from fixtures.decoding.measurement import TimedDecoder
+    from fixtures.engines.transformers.decoding.measurement import TimedDecoder
 
     original = TimedDecoder.__init__
 

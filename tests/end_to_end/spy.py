@@ -28,7 +28,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtestloop() -> None:
-    from fixtures.models import resident
+    from fixtures.engines.transformers.models import resident
 
     def spied(role: str, original: Any) -> Any:
         def load(key: Any, *arguments: Any, **settings: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
-    from fixtures.decoding.measurement import TimedDecoder
+    from fixtures.engines.transformers.decoding.measurement import TimedDecoder
 
     original = TimedDecoder.__init__
 

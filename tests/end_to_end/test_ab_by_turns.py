@@ -25,7 +25,7 @@ from reports.launch.block_runs import STOP_SECONDS
 from reports.record.run import read_run
 
 if TYPE_CHECKING:
-    from fixtures.models.engine import Engine
+    from fixtures.engines.transformers.models.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ from reports.record.settings import EngineKey, WorkloadDone
 
 turns_asked_for = lambda: None
 with suppress(ModuleNotFoundError):
-    from fixtures.turns import turns_asked_for
+    from fixtures.measuring.turns import turns_asked_for
 
 SECONDS, FORWARDS, WAIT, FAILED = 1.0, 10, 0.0, ""  # what the commits of this repository differ in
 
@@ -358,8 +358,8 @@ def test_the_planted_slowdown_is_a_share_of_the_time_inside_the_clock(
 ) -> None:
     from slowdown import slow_down
 
-    from fixtures.decoding.measurement import TimedDecoder, timed_decoder
-    from fixtures.study import DecodingPoint, Workload
+    from fixtures.engines.transformers.decoding.measurement import TimedDecoder, timed_decoder
+    from fixtures.study.study import DecodingPoint, Workload
 
     engine = tiny_engine()
     stock, inside = engine.target.generate, []

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fixtures.session import REPEAT_PROMPTS
+from fixtures.suite.session import REPEAT_PROMPTS
 from reports.record.run import read_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.models import synthetic
+from fixtures.engines.transformers.models import synthetic
 from reports.record.run import Run, read_run
 
 ROOT = Path(__file__).resolve().parents[2]

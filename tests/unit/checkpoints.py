@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from fixtures.models.synthetic import tokenizer
+from fixtures.engines.transformers.models.synthetic import tokenizer
 
 VOCAB = 64
 LLAMA = {

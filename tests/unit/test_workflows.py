@@ -77,8 +77,8 @@ def test_a_workflow_may_only_read_unless_a_job_says_so_and_stops_in_time(workflo
 def test_the_study_of_every_night_takes_minutes_and_its_calibration_an_hour_on_an_l4(tmp_path: Path) -> None:
     from fixtures.estimate.costs import Costs
     from fixtures.estimate.devices import native_dtype, profile
-    from fixtures.estimate.study import estimate
-    from fixtures.study_file import load_study
+    from fixtures.estimate.of_study import estimate
+    from fixtures.study.study_file import load_study
 
     workflow = yaml.safe_load((WORKFLOWS / "nightly.yml").read_text())
     name = workflow[True]["workflow_dispatch"]["inputs"]["study"]["default"]  # `on` is a truth value to YAML 1.1

@@ -54,7 +54,7 @@ def checks(results: Path) -> dict[str, Callable[[Any], dict[str, float | int | s
 
 def run_check(name: str, setting: Any, results: Path, identity: str = "") -> Outcome:
     """One check in this process; whatever it raises is its outcome."""
-    from fixtures.failures import judge
+    from fixtures.measuring.failures import judge
 
     began = time.monotonic()
     figures: dict[str, float | int | str] = {}
@@ -75,7 +75,7 @@ def setting_of(device: str, size: str) -> Any:
     """The setting of this device, in the dtype that it computes natively; StudyError for one that is not there."""
     import torch
 
-    from fixtures.device import choose_dtype, find_device
+    from fixtures.measuring.device import choose_dtype, find_device
     from tools.gpu.setting import Setting
 
     place = find_device(device)
@@ -86,7 +86,7 @@ def setting_of(device: str, size: str) -> Any:
 
 def identity_of(setting: Any) -> str:
     """What outcomes hold for: hardware, versions, size, and the code of this checkout."""
-    from fixtures.environment import hardware, versions
+    from fixtures.measuring.environment import hardware, versions
 
     code = hashlib.sha256()
     for path in sorted([*ROOT.glob("fixtures/**/*.py"), *ROOT.glob("tools/**/*.py"), *ROOT.glob("reports/*.py")]):
@@ -99,7 +99,7 @@ def identity_of(setting: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks that are asked for and not known yet, print the table; see the module."""
     options = _options().parse_args(arguments)
-    from fixtures.study import StudyError
+    from fixtures.study.study import StudyError
 
     try:
         setting = setting_of(options.device, options.size)

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from fixtures.decoding.measurement import TimedDecoder, timed_decoder
-from fixtures.decoding.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary
+from fixtures.engines.transformers.decoding.measurement import TimedDecoder, timed_decoder
+from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.compiling import compiled_forwards, unsupported
+from fixtures.engines.transformers.models.engine import TORCH_DTYPES, Engine
 from fixtures.estimate.sizes import draft_size, target_size
-from fixtures.limit import DeviceLimit, footprint, limit_facts, measure_limit
-from fixtures.memory import free_memory
-from fixtures.models import synthetic
-from fixtures.models.compiling import compiled_forwards, unsupported
-from fixtures.models.engine import TORCH_DTYPES, Engine
-from fixtures.study import DecodingPoint
+from fixtures.measuring.limit import DeviceLimit, footprint, limit_facts, measure_limit
+from fixtures.measuring.memory import free_memory
+from fixtures.study.study import DecodingPoint
 from reports.record.run import Sample, read_run
 from tools.gpu.outcome import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
+from tools.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary
 
 Figures = dict[str, float | int | str]
 

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import torch
 
-from fixtures.decoding.clock import clock_for
-from fixtures.device import why_emulated
+from fixtures.engines.transformers.decoding.clock import clock_for
+from fixtures.engines.transformers.models.engine import TORCH_DTYPES, evict, synchronize
 from fixtures.estimate.devices import PROFILES
-from fixtures.failures import judge
-from fixtures.limit import measure_limit
-from fixtures.memory import free_memory
-from fixtures.models.engine import TORCH_DTYPES, evict, synchronize
+from fixtures.measuring.device import why_emulated
+from fixtures.measuring.failures import judge
+from fixtures.measuring.limit import measure_limit
+from fixtures.measuring.memory import free_memory
 from fixtures.telemetry.nvml import NvmlSampler
 from tools.gpu.decoding_checks import planted_output, stored_bytes
 from tools.gpu.outcome import CheckFailed, CheckImpossible

@@ -11,10 +11,10 @@ from typing import Literal
 
 import torch
 
-from fixtures.models import synthetic
-from fixtures.models.engine import Engine, evict, load_engine, synthetic_maps
-from fixtures.models.pairs import Pair, find_pair
-from fixtures.study import EngineKey, Workload
+from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.engine import Engine, evict, load_engine, synthetic_maps
+from fixtures.study.pairs import Pair, find_pair
+from fixtures.study.study import EngineKey, Workload
 
 Size = Literal["true", "tiny"]
 PAIRS: dict[Size, str] = {"true": "synthetic-llama3-8b-1b", "tiny": "synthetic-tiny-tied"}

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from fixtures.allowance import ENOUGH_SAMPLES, Allowance
 from fixtures.estimate.budget import Budget, Taken
 from fixtures.estimate.costs import Costs
 from fixtures.estimate.devices import native_dtype, profile
-from fixtures.study import Case, Study
-from fixtures.study_file import load_study
+from fixtures.measuring.allowance import ENOUGH_SAMPLES, Allowance
+from fixtures.study.study import Case, Study
+from fixtures.study.study_file import load_study
 
 SAMPLES = 20
 

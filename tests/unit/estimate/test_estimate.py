@@ -11,9 +11,9 @@ import pytest
 from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.estimate.costs import Costs
 from fixtures.estimate.devices import PROFILES, measured, native_dtype, profile, profile_names
-from fixtures.estimate.study import Estimate, duration, estimate, lines
-from fixtures.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
-from fixtures.study_file import load_study
+from fixtures.estimate.of_study import Estimate, duration, estimate, lines
+from fixtures.study.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
+from fixtures.study.study_file import load_study
 from reports.record.run import CaseResult, RunWriter, Sample
 from reports.record.settings import WorkloadDone
 

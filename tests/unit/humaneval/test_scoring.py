@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.humaneval import sandbox
 from fixtures.humaneval.__main__ import main
-from fixtures.humaneval.sandbox import Isolation, Verdict, isolation
 from fixtures.humaneval.scoring import (
     Fenced,
     Sample,
@@ -29,6 +27,8 @@ from fixtures.humaneval.scoring import (
     tally,
     write_results,
 )
+from fixtures.sandbox import sandbox
+from fixtures.sandbox.sandbox import Isolation, Verdict, isolation
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = {
@@ -253,8 +253,12 @@ def test_marks_blank_lines_and_line_ends_do_not_count(tmp_path: Path, content: b
     [
         ("utf16.jsonl", "[]".encode("utf-16"), "cannot be read (it is UTF-16, not UTF-8; save it as UTF-8"),
         ("utf16.jsonl", '{"a": 1}'.encode("utf-16-be"), "cannot be read (it is UTF-16 without a byte order mark"),
-        ("packed.jsonl", gzip.compress(b"{}"), "cannot be read (it is packed by gzip; unpack it, or let its name"),
-        ("cut.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], "cannot be read (it is no whole gzip file"),
+        (
+            "packed.jsonl",
+            gzip.compress(b"{}", mtime=0),
+            "cannot be read (it is packed by gzip; unpack it, or let its name",
+        ),
+        ("cut.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-9], "cannot be read (it is no whole gzip file"),
         ("latin.jsonl", b'{}\n{"\xe9', "line 2: not JSON (byte 5 is not UTF-8)"),  # told before what line 1 lacks
         ("latin.jsonl", b'\n{"\xe9', "line 2: not JSON (byte 3 is not UTF-8); convert the file"),
         ("deep.jsonl", b"[" * 100_000, "line 1: not JSON ("),

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import CompileConfig, LlamaForCausalLM
 
-from fixtures.device import choose_dtype
-from fixtures.models import engine as engines
-from fixtures.models import synthetic
+from fixtures.engines.transformers.models import engine as engines
+from fixtures.engines.transformers.models import synthetic
+from fixtures.measuring.device import choose_dtype
 from tools.gpu import __main__ as command
 from tools.gpu import decoding_checks, device_checks
 from tools.gpu.outcome import Outcome, append, read, table

@@ -14,8 +14,8 @@ import torch
 from planted_runs import case
 from transformers import GenerationMixin
 
-from fixtures.models import synthetic
-from fixtures.models.quantization import quantization_of
+from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.quantization import quantization_of
 from reports.advice.transformers_lines import transformers_lines, weights_of
 from reports.record.run import Run
 
@@ -226,7 +226,7 @@ def test_ids_and_revisions_are_those_of_the_run(lines_of: Any) -> None:
 
 def test_the_embedded_pair_is_found_by_its_folders(lines_of: Any) -> None:
     lines = lines_of(ASSISTED, {"name": "p", "source": "embedded", "target": "S", "draft": "D"})
-    assert "from fixtures.models.embedded import draft_folder, target_folder" in lines
+    assert "from fixtures.engines.transformers.models.embedded import draft_folder, target_folder" in lines
     assert "DRAFT = str(draft_folder())" in lines
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from planted_runs import typed
 
-from fixtures.models import synthetic
+from fixtures.engines.transformers.models import synthetic
 from reports.numbers.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
 from reports.record.run import CaseResult, Run, Sample
 from reports.views.tables import rows

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.models.pairs import PAIRS
-from fixtures.study_file import load_study
+from fixtures.study.pairs import PAIRS
+from fixtures.study.study_file import load_study
 from reports.record.published import PUBLISHED, is_reference, read_any
 from reports.record.run import RunFileError
 
