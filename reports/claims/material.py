@@ -12,7 +12,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.numbers.metrics import METRICS, Metric, Quantile
+from reports.numbers.formulas import Quantile
+from reports.numbers.metrics import METRICS, Metric
 from reports.numbers.speedups import drifts, is_wrong
 from reports.numbers.statistics import Interval, holm, paired_quantile_ratio, paired_ratio_of_totals, ratio_p
 from reports.record.columns import SampleColumns

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from reports.numbers import humaneval
-from reports.numbers.metrics import FACTS, METRICS, Metric, Quantile, Total, case_figure, shown_metric
+from reports.numbers.formulas import Quantile, Total
+from reports.numbers.metrics import FACTS, METRICS, Metric, case_figure, shown_metric
 from reports.numbers.speedups import Drift, drifts
 from reports.numbers.statistics import Interval, paired_quantile_ratio, paired_ratio
 from reports.record.columns import Column, Journal, Samples, unusable

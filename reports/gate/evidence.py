@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.numbers.metrics import METRICS, Quantile
+from reports.numbers.formulas import Quantile
+from reports.numbers.metrics import METRICS
 from reports.numbers.statistics import RESAMPLES
 from reports.record.columns import SampleColumns
 from reports.record.run import CaseResult, Run

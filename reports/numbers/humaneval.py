@@ -13,7 +13,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from reports.numbers.statistics import Interval, holm, mcnemar_exact, mean_pass_at_k, paired_difference
+from reports.numbers.shares import mcnemar_exact, mean_pass_at_k, paired_difference
+from reports.numbers.statistics import Interval, holm
 from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings

@@ -8,85 +8,29 @@ both. Knows nothing of statistics or rendering.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
-
-from reports.record.columns import Column, SampleColumns
+from reports.numbers.formulas import (
+    FORWARDS,
+    NEW_TOKENS,
+    SECONDS,
+    Formula,
+    Quantile,
+    Ratio,
+    Total,
+    column_of,
+    later_seconds,
+    later_tokens,
+    one_each,
+    per_token,
+    sum_of,
+)
+from reports.record.columns import SampleColumns
 from reports.record.run import CaseResult, Run, Sample
 
 Direction = Literal["lower", "higher", "same"]
-
-
-class Columns(Protocol):
-    """Samples by figure: one array for each name, NaN where a sample was not measured."""
-
-    def column(self, name: str, /) -> Column: ...
-
-
-Of = Callable[[Columns], Column]
-"""A figure of every prompt; NaN where a prompt has none."""
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """What is summed above and below the line, over the prompts that have both."""
-
-    top: Of
-    bottom: Of
-
-    def terms(self, columns: Columns) -> tuple[Column, Column]:
-        """Both figures of every prompt; NaN in both where either is not known."""
-        top, bottom = self.top(columns), self.bottom(columns)
-        unknown = np.isnan(top) | np.isnan(bottom)
-        return np.where(unknown, np.nan, top), np.where(unknown, np.nan, bottom)
-
-    def value(self, columns: Columns) -> float | None:
-        """None where nothing was measured or counted."""
-        top, bottom = (float(np.nansum(term)) for term in self.terms(columns))
-        return top / bottom if bottom > 0 else None
-
-
-@dataclass(frozen=True)
-class Total:
-    """What is summed over prompts."""
-
-    of: Of
-
-    def terms(self, columns: Columns) -> tuple[Column, Column]:
-        """As a mean over prompts: the figure of each, and 1."""
-        values = self.of(columns)
-        return values, np.where(np.isnan(values), np.nan, 1.0)
-
-    def value(self, columns: Columns) -> float | None:
-        """A whole number stays one."""
-        values = self.of(columns)
-        total = float(np.nansum(values))
-        return None if not values.size else int(total) if total.is_integer() else total
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile over prompts; share 0.5 is the median."""
-
-    of: Of
-    share: float
-
-    def terms(self, columns: Columns) -> tuple[Column, Column]:
-        """The figure of each prompt, and 1."""
-        values = self.of(columns)
-        return values, np.where(np.isnan(values), np.nan, 1.0)
-
-    def value(self, columns: Columns) -> float | None:
-        """Over the prompts that have the figure; None if none has."""
-        values = self.of(columns)
-        known = values[~np.isnan(values)]
-        return float(np.quantile(known, self.share)) if known.size else None
-
-
-Formula = Ratio | Total | Quantile
 
 
 @dataclass(frozen=True)
@@ -106,39 +50,6 @@ class Metric:
     drafting: bool = False
 
 
-def _of(name: str) -> Of:
-    return lambda columns: columns.column(name)
-
-
-def _sum(name: str, other: str) -> Of:
-    return lambda columns: columns.column(name) + columns.column(other)
-
-
-def _one(columns: Columns) -> Column:
-    return np.where(np.isnan(columns.column("ttft_seconds")), np.nan, 1.0)
-
-
-def _later_seconds(columns: Columns) -> Column:
-    """After the first forward, of the prompts that went on and whose first forward was timed."""
-    seconds = columns.column("seconds") - columns.column("ttft_seconds")
-    return np.where((seconds > 0) & (_later(columns) > 0), seconds, np.nan)
-
-
-def _later_tokens(columns: Columns) -> Column:
-    return np.where(np.isnan(_later_seconds(columns)), np.nan, _later(columns))
-
-
-def _later(columns: Columns) -> Column:
-    return columns.column("new_tokens") - columns.column("first_tokens")
-
-
-_seconds, _tokens, _forwards = _of("seconds"), _of("new_tokens"), _of("target_forwards")
-
-
-def _per_token(columns: Columns) -> Column:
-    return _seconds(columns) / _tokens(columns)
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -148,7 +59,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "seconds over new tokens, totals, plain decoding",
-            Ratio(_seconds, _tokens),
+            Ratio(SECONDS, NEW_TOKENS),
         ),
         Metric(
             "assisted_latency_tok",
@@ -156,7 +67,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "the same with drafted tokens",
-            Ratio(_seconds, _tokens),
+            Ratio(SECONDS, NEW_TOKENS),
             drafting=True,
         ),
         Metric(
@@ -165,7 +76,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             False,
             "new tokens over seconds, totals, plain decoding",
-            Ratio(_tokens, _seconds),
+            Ratio(NEW_TOKENS, SECONDS),
         ),
         Metric(
             "assisted_thr",
@@ -173,7 +84,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             False,
             "the same with drafted tokens",
-            Ratio(_tokens, _seconds),
+            Ratio(NEW_TOKENS, SECONDS),
             drafting=True,
         ),
         Metric(
@@ -182,7 +93,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "without the time to, and tokens of, the first forward",
-            Ratio(_later_seconds, _later_tokens),
+            Ratio(later_seconds, later_tokens),
         ),
         Metric(
             "ttft_seconds",
@@ -190,7 +101,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "time to first token, median over prompts",
-            Quantile(_of("ttft_seconds"), 0.5),
+            Quantile(column_of("ttft_seconds"), 0.5),
         ),
         Metric(
             "ttft_mean_seconds",
@@ -198,26 +109,30 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "time to first token, mean over prompts",
-            Ratio(_of("ttft_seconds"), _one),
+            Ratio(column_of("ttft_seconds"), one_each),
         ),
-        Metric("latency_tok_p50", "s/token", "lower", False, "median over prompts", Quantile(_per_token, 0.5)),
-        Metric("latency_tok_p90", "s/token", "lower", False, "90th percentile over prompts", Quantile(_per_token, 0.9)),
-        Metric(
-            "latency_tok_p99", "s/token", "lower", False, "99th percentile over prompts", Quantile(_per_token, 0.99)
-        ),
-        Metric("new_tokens", "tokens", "same", True, "tokens generated, all prompts", Total(_tokens)),
-        Metric("target_forwards", "forwards", "lower", True, "forward passes of the target", Total(_forwards)),
+        Metric("latency_tok_p50", "s/token", "lower", False, "median over prompts", Quantile(per_token, 0.5)),
+        Metric("latency_tok_p90", "s/token", "lower", False, "90th percentile over prompts", Quantile(per_token, 0.9)),
+        Metric("latency_tok_p99", "s/token", "lower", False, "99th percentile over prompts", Quantile(per_token, 0.99)),
+        Metric("new_tokens", "tokens", "same", True, "tokens generated, all prompts", Total(NEW_TOKENS)),
+        Metric("target_forwards", "forwards", "lower", True, "forward passes of the target", Total(FORWARDS)),
         Metric(
             "draft_forwards",
             "forwards",
             "lower",
             True,
             "forward passes of the draft",
-            Total(_of("draft_forwards")),
+            Total(column_of("draft_forwards")),
             drafting=True,
         ),
         Metric(
-            "drafted", "tokens", "same", True, "tokens proposed to the target", Total(_of("drafted")), drafting=True
+            "drafted",
+            "tokens",
+            "same",
+            True,
+            "tokens proposed to the target",
+            Total(column_of("drafted")),
+            drafting=True,
         ),
         Metric(
             "accepted",
@@ -225,7 +140,7 @@ METRICS: dict[str, Metric] = {
             "same",
             True,
             "proposed tokens that entered the output",
-            Total(_of("accepted")),
+            Total(column_of("accepted")),
             drafting=True,
         ),
         Metric(
@@ -234,7 +149,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             True,
             "proposed tokens that the target refused",
-            Total(_of("rejected")),
+            Total(column_of("rejected")),
             drafting=True,
         ),
         Metric(
@@ -243,7 +158,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             True,
             "steps in which at least one drafted token was rejected",
-            Total(_of("rollbacks")),
+            Total(column_of("rollbacks")),
             drafting=True,
         ),
         Metric(
@@ -252,7 +167,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             True,
             "accepted / (accepted + rejected) drafted tokens",
-            Ratio(_of("accepted"), _sum("accepted", "rejected")),
+            Ratio(column_of("accepted"), sum_of("accepted", "rejected")),
             drafting=True,
         ),
         Metric(
@@ -261,7 +176,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             True,
             "accepted / (accepted + rollbacks): acceptance of one token (2211.17192)",
-            Ratio(_of("accepted"), _sum("accepted", "rollbacks")),
+            Ratio(column_of("accepted"), sum_of("accepted", "rollbacks")),
             drafting=True,
         ),
         Metric(
@@ -270,7 +185,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             True,
             "new tokens / forwards of the target, bonus token included",
-            Ratio(_tokens, _forwards),
+            Ratio(NEW_TOKENS, FORWARDS),
             drafting=True,
         ),
         Metric(
@@ -279,7 +194,7 @@ METRICS: dict[str, Metric] = {
             "same",
             True,
             "drafted tokens / forwards of the target",
-            Ratio(_of("drafted"), _forwards),
+            Ratio(column_of("drafted"), FORWARDS),
             drafting=True,
         ),
         Metric("utilization_mean_percent", "%", "same", False, "of the GPU, else of this process (100: one core)"),
@@ -293,7 +208,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "share of the time spent drafting",
-            Ratio(_of("draft_seconds"), _seconds),
+            Ratio(column_of("draft_seconds"), SECONDS),
             drafting=True,
         ),
         Metric(
@@ -302,7 +217,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "share of the time from a draft to its verdict",
-            Ratio(_of("verify_seconds"), _seconds),
+            Ratio(column_of("verify_seconds"), SECONDS),
             drafting=True,
         ),
         Metric(
@@ -311,7 +226,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             False,
             "share of the time outside drafting and verifying",
-            Ratio(_of("other_seconds"), _seconds),
+            Ratio(column_of("other_seconds"), SECONDS),
             drafting=True,
         ),
     )

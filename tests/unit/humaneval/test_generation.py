@@ -23,7 +23,7 @@ from fixtures.humaneval.prompting import prompt_ids
 from fixtures.humaneval.rows import SeededSampling, StopAtEnd
 from fixtures.humaneval.scoring import read_problems
 from fixtures.study.study import DecodingPoint, EngineKey, Workload
-from reports.numbers.statistics import chi_square_gof
+from reports.numbers.shares import chi_square_gof
 
 PLAIN = DecodingPoint()
 SAMPLED = DecodingPoint(do_sample=True, temperature=1.5, top_p=0.95)
