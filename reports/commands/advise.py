@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
+from reports.record.amounts import bytes_of
 from reports.record.run import RunFileError
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def register(commands: Any) -> None:
@@ -54,10 +51,10 @@ def advise(options: argparse.Namespace) -> int:
 
 def parse_bytes(text: str) -> float:
     """`12GiB`, `800 MiB`, `12GB` or a number of bytes; raises RunFileError."""
-    matched = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    if matched is None or matched[2].upper() not in _UNITS or float(matched[1]) <= 0:
-        raise RunFileError(f"--max-memory {text!r}: not a size; write bytes or a unit, such as 12GiB")
-    return float(matched[1]) * _UNITS[matched[2].upper()]
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise RunFileError(f"--max-memory {text!r}: {error}") from None
 
 
 def _share(text: str) -> float:
