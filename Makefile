@@ -43,7 +43,7 @@ calibrate: $(INSTALLED)
 power: TRIALS ?= 10
 power: TURNS ?= prompt
 power: $(INSTALLED)
-	$(RUN) -m tests.end_to_end.power --trials $(TRIALS) --turns $(TURNS) -- --num-samples 30 -k "not fp32"
+	$(RUN) -m tools.power --trials $(TRIALS) --turns $(TURNS) -- --num-samples 30 -k "not fp32"
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval

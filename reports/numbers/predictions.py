@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.numbers.cost_model import Costs, residual
-from reports.numbers.cost_model import Prediction as Point
+from reports.numbers.cost_model import CurvePoint, SpeculationCosts, emitted_per_step, residual
 from reports.numbers.speedups import baseline_measurements
 from reports.record.run import CaseResult, Run, Sample
 
@@ -84,12 +83,12 @@ class Curve:
     """
 
     setting: str
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     measured: Mapping[int, float]
     cases: Mapping[int, CaseResult]
 
     @property
-    def best(self) -> Point:
+    def best(self) -> CurvePoint:
         """The fastest predicted k, the smallest among equals; a speedup below 1 says that plain decoding is faster."""
         return max(self.points, key=lambda point: point.speedup)
 
@@ -137,7 +136,7 @@ def predictions(run: Run) -> list[Prediction]:
                 conditional_rates=acceptance.conditional_rates,
                 draft_cost=costs.draft,
                 call_overhead=costs.overhead,
-                verify_costs=dict(costs.verify) if isinstance(costs.verify, Mapping) else {},
+                verify_costs=dict(costs.verify),
                 tokens_per_step=emitted_per_step(acceptance.continued),
                 measured_tokens_per_step=_tokens(case) / sum(s.target_forwards for s in case.samples),
                 predicted_speedup=predicted,
@@ -175,7 +174,7 @@ def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]
             lengths = [before - now for before, now in zip([1.0, *proposed], [*proposed, 0.0], strict=True)]
             per_step = sum(share * _step_cost(costs, drafted) for drafted, share in enumerate(lengths))
             speedup = base.seconds / _seconds(base, per_step * base.tokens / tokens, _prefill(cases[0]))
-            points.append(Point(k, tokens, speedup))
+            points.append(CurvePoint(k, tokens, speedup))
         measured = {k: _measured(case, _base(case, run) or base) for k, case in sorted(by_k.items())}
         found.append(Curve(_without_k(cases[0]), tuple(points), measured, dict(sorted(by_k.items()))))
     return found
@@ -233,18 +232,6 @@ def acceptance_of(samples: Sequence[Sample], k: int | None = None) -> Acceptance
     )
 
 
-def emitted_per_step(continued: Sequence[float]) -> float:
-    """Tokens per step, the target's own included: 1 + sum over positions of the chance that all up to it are accepted.
-
-    continued: per position, the chance of being proposed and accepted once all before were.
-    """
-    emitted = chance = 1.0
-    for rate in continued:
-        chance *= rate
-        emitted += chance
-    return emitted
-
-
 def _pooled(taken: Mapping[int, Acceptance], k: int) -> tuple[list[float], list[float]]:
     """`continued` and the share of steps that propose, at each of k positions, over all cases that drafted so far."""
     continued: list[float] = []
@@ -299,7 +286,7 @@ def _base(case: CaseResult, run: Run) -> _Base | None:
     )
 
 
-def _costs(case: CaseResult) -> Costs | None:
+def _costs(case: CaseResult) -> SpeculationCosts | None:
     """The engine's costs in units of one target forward; None where they were not measured."""
     facts = case.facts.get("forward_costs")
     if not facts:
@@ -308,13 +295,13 @@ def _costs(case: CaseResult) -> Costs | None:
     one = seconds[1]
     verify = {positions: value / one for positions, value in seconds.items()}
     if case.point.strategy == "prompt_lookup":
-        return Costs(0.0, verify)
+        return SpeculationCosts(0.0, verify)
     if "draft_token_seconds" not in facts:
         return None
-    return Costs(facts["draft_token_seconds"] / one, verify, facts["draft_call_overhead_seconds"] / one)
+    return SpeculationCosts(facts["draft_token_seconds"] / one, verify, facts["draft_call_overhead_seconds"] / one)
 
 
-def _step_cost(costs: Costs, drafted: int) -> float:
+def _step_cost(costs: SpeculationCosts, drafted: int) -> float:
     """A step's cost; where nothing is drafted the draft is not called."""
     return costs.step(drafted) - (costs.overhead if drafted == 0 else 0.0)
 

@@ -318,7 +318,7 @@ def test_the_real_suite_is_measured_and_a_planted_slowdown_of_one_side_is_seen(
     head = git(ROOT, "rev-parse", "HEAD")
     options = ("--pairs", 1, "--at", head, "--study", tiny_study, "--runs", runs, "-o", noise)
     suite = ("--", "-p", "slowdown", "-m", "baseline", "--num-samples", "1")
-    slow = {"SLOWDOWN": "b-=100", "PYTHONPATH": str(Path(__file__).resolve().parent)}
+    slow = {"SLOWDOWN": "b-=100", "PYTHONPATH": str(ROOT / "tools" / "power")}
     done = run_reports("calibrate", *options, *suite, **slow)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [read_run(runs / f"{side}-1.jsonl").header["environment"]["git_commit"] for side in "ab"] == [head, head]
@@ -356,10 +356,9 @@ def test_runs_of_the_real_suite_take_turns_and_older_ones_run_one_after_the_othe
 def test_the_planted_slowdown_is_a_share_of_the_time_inside_the_clock(
     tiny_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slowdown import slow_down
-
     from fixtures.engines.transformers.decoding.measurement import TimedDecoder, timed_decoder
     from fixtures.study.study import DecodingPoint, Workload
+    from tools.power.slowdown import slow_down
 
     engine = tiny_engine()
     stock, inside = engine.target.generate, []

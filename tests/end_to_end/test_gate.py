@@ -18,6 +18,7 @@ from reports.record.matching import hardware_key, versions_key
 from reports.record.run import read_run
 
 HERE = Path(__file__).resolve().parent
+POWER = HERE.parents[1] / "tools" / "power"  # where the plugin is that slows down
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 STUDY = """\
 name = "gated"
@@ -63,7 +64,7 @@ def test_a_slower_run_is_measured_again_and_fails(run_bench: Bench, study: Path,
     head = study.parent / "head-slow.jsonl"
     arguments = ("-p", "slowdown", "--study", study, "--results", head, "--baseline", base, "--gate", "--confirm")
     arguments += ("--calibration", calibration)
-    done = run_bench(*arguments, PYTHONPATH=str(HERE), SLOWDOWN="head-=40")
+    done = run_bench(*arguments, PYTHONPATH=str(POWER), SLOWDOWN="head-=40")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "gate: REGRESSED" in done.stdout
     assert "[2/2]" in done.stdout and "gate: measuring 1 cases again" in done.stdout

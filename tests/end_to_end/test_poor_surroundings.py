@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
 from reports.record.run import Run, read_run
+from tests.unit.synthetic_pairs import save
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\
@@ -41,8 +43,8 @@ Bench = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place") / "模型"
-    shape = synthetic.SHAPES["tiny"]
-    synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), folder)
+    shape = SHAPES["tiny"]
+    save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), folder)
     return folder
 
 

@@ -24,6 +24,7 @@ from reports.record.run import Sample, read_run
 from tools.gpu.outcome import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
 from tools.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary
+from tools.walks import expected_counts
 
 Figures = dict[str, float | int | str]
 
@@ -191,7 +192,7 @@ def _decode(setting: Setting, engine: Engine, point: DecodingPoint) -> list[Samp
     for sample, prompt in zip(samples, setting.prompts, strict=True):
         if point.assist_toks is None:
             continue
-        counts = synthetic.expected_counts(truth, guess, prompt[-1], setting.workload.gen_toks, point.assist_toks)
+        counts = expected_counts(truth, guess, prompt[-1], setting.workload.gen_toks, point.assist_toks)
         found = (sample.target_forwards, sample.drafted, sample.accepted, sample.rollbacks)
         planted = (counts.target_forwards, counts.drafted, counts.accepted, counts.rollbacks)
         if found != planted:

@@ -13,6 +13,7 @@ import torch
 
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.engine import Engine, evict, load_engine, synthetic_maps
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.study.pairs import Pair, find_pair
 from fixtures.study.study import EngineKey, Workload
 
@@ -52,7 +53,7 @@ class Setting:
     @cached_property
     def prompts(self) -> list[list[int]]:
         workload = self.workload
-        vocab = synthetic.SHAPES[self.pair.target].vocab
+        vocab = SHAPES[self.pair.target].vocab
         return synthetic.prompts(vocab, workload.num_samples, workload.max_prompt, workload.seed)
 
     @contextmanager

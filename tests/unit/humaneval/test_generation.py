@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.humaneval import generation
 from fixtures.humaneval.generation import (
     MAX_ROWS,
@@ -57,7 +58,7 @@ def texts(engine, point, asked, rows, tokens=16):
 def contextual(tiny_engine):
     """The tiny engine with weights so large that every token depends on all before it and on their positions."""
     engine = tiny_engine()
-    target = synthetic.build(synthetic.SHAPES["tiny"], synthetic.cycle(512, 0))
+    target = synthetic.build(SHAPES["tiny"], synthetic.cycle(512, 0))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in target.parameters():
@@ -112,7 +113,7 @@ WORDS = ["<s>", "</s>", "\n", "    return", " 1", "def", " other", "(", "pass", 
 @pytest.fixture(scope="module")
 def coder(tiny_engine):
     """An engine that writes `\\n    return 1 \\n def other (`, and after x nothing but other tokens."""
-    shape = synthetic.SHAPES["tiny"]
+    shape = SHAPES["tiny"]
     vocab = {word: number for number, word in enumerate(WORDS)} | {f"~{i}": i for i in range(len(WORDS), shape.vocab)}
     backend = Tokenizer(models.WordLevel(vocab, unk_token="x"))
     backend.decoder = decoders.Fuse()

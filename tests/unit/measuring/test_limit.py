@@ -11,6 +11,7 @@ import torch
 
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.quantization import quantize_in_place
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.measuring import limit as limit_module
 from fixtures.measuring.limit import (
     COPY_BYTES,
@@ -24,7 +25,7 @@ from fixtures.measuring.limit import (
 from reports.record.run import Sample
 
 CPU = torch.device("cpu")
-TINY = synthetic.SHAPES["tiny"]
+TINY = SHAPES["tiny"]
 BLOCK_PARAMETERS = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128)  # q and o, k and v, gate, up and down; two layers
 NORMS = 5 * 64
 HEAD = TABLE = 512 * 64
@@ -139,7 +140,7 @@ def test_mistral_has_windows_and_llama_none() -> None:
     with torch.device("meta"):
         from transformers import AutoModelForCausalLM
 
-        mistral = AutoModelForCausalLM.from_config(synthetic.SHAPES["mistral-1b"].config())
+        mistral = AutoModelForCausalLM.from_config(SHAPES["mistral-1b"].config())
     assert footprint(mistral).windows == (4096,) * 16
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.markov import build_sampling_pair
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.measuring import perplexity as module
 from fixtures.measuring.perplexity import Text, evaluation_text, fitting, perplexity, perplexity_facts, windows
 
@@ -19,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def model() -> Any:
     """Distributions neither flat nor certain, that depend on all the context."""
-    built = synthetic.build(synthetic.SHAPES["tiny"], synthetic.cycle(512, 0))
+    built = synthetic.build(SHAPES["tiny"], synthetic.cycle(512, 0))
     for name, weight in built.named_parameters():
         if name.endswith(synthetic.BRANCH_OUTPUTS):
             weight.data.mul_(300)
@@ -76,12 +79,12 @@ def test_context_matters_in_that_comparison(model: Any) -> None:
 def test_known_distributions_give_their_entropy() -> None:
     """A model whose every distribution is uniform over 48 tokens has perplexity 48."""
     rows = torch.full((48, 48), 1 / 48, dtype=torch.float64)
-    uniform, _ = synthetic.build_sampling_pair(rows, rows)
+    uniform, _ = build_sampling_pair(rows, rows)
     assert perplexity(uniform, list(range(40)), CPU, 6, 16).value == pytest.approx(48.0, rel=1e-5)
 
 
 def test_windows_are_no_longer_than_the_models_positions() -> None:
-    shape = synthetic.replace(synthetic.SHAPES["tiny"], max_positions=16)
+    shape = replace(SHAPES["tiny"], max_positions=16)
     short = synthetic.build(shape, synthetic.cycle(512, 0))
     longest = 0
 
@@ -100,7 +103,7 @@ def test_windows_are_no_longer_than_the_models_positions() -> None:
     ("length", "expected"), [(2, (1, 2)), (64, (32, 64)), (512, (256, 512)), (513, (512, 513)), (8192, (512, 2048))]
 )
 def test_the_stride_leaves_context_whatever_the_models_length(length: int, expected: tuple[int, int]) -> None:
-    shape = synthetic.replace(synthetic.SHAPES["tiny"], max_positions=length)
+    shape = replace(SHAPES["tiny"], max_positions=length)
     short = synthetic.build(shape, synthetic.cycle(512, 0))
     assert fitting(short) == expected
     text = Text("numbers", " ".join(f"t{token}" for token in range(100)))
@@ -112,7 +115,7 @@ def test_the_stride_leaves_context_whatever_the_models_length(length: int, expec
 def test_what_cannot_be_measured_is_refused(model: Any) -> None:
     with pytest.raises(ValueError, match="at least 2 tokens"):
         perplexity(model, [1], CPU)
-    broken = synthetic.build(synthetic.SHAPES["tiny"], synthetic.cycle(512, 0))
+    broken = synthetic.build(SHAPES["tiny"], synthetic.cycle(512, 0))
     broken.get_parameter("model.norm.weight").data.fill_(math.nan)
     with pytest.raises(ValueError, match="not finite"):
         perplexity(broken, [1, 2, 3], CPU)

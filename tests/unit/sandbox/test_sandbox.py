@@ -24,11 +24,11 @@ from fixtures.sandbox.inside import wire
 from fixtures.sandbox.sandbox import (
     Isolation,
     Limits,
+    Program,
     SandboxUnavailable,
     Verdict,
     build_program,
     check_many,
-    check_program,
     isolation,
     require_isolation,
 )
@@ -43,6 +43,12 @@ ADD = {
 pytestmark = pytest.mark.skipif(
     isolation().kind == "none", reason=f"this machine cannot isolate code: {isolation().reason}"
 )
+
+
+def check_program(program: Program, limits: Limits | None = None, *, how: Isolation | None = None) -> Verdict:
+    """The verdict on one program."""
+    (verdict,) = check_many([program], limits=limits, how=how)
+    return verdict
 
 
 def _problem(test: str) -> dict[str, str]:
@@ -265,7 +271,7 @@ def test_sandbox_ends_with_the_run_that_started_it() -> None:
         "from fixtures.sandbox.sandbox import *\n"
         f"program = build_program({ADD!r}, '    import time; time.sleep(600)')\n"
         "isolation()\nprint('ready', flush=True)\n"
-        "check_program(program, Limits(wall_seconds=600))"
+        "list(check_many([program], limits=Limits(wall_seconds=600)))"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as run:
         assert run.stdout

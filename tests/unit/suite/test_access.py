@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.transformers.models import resident, synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.measuring.examination import Examiner
 from fixtures.study import workload
 from fixtures.study.pairs import Pair, find_pair
 from fixtures.study.study import Study, StudyError, Sweep, Workload
 from fixtures.suite.access import ask
 from fixtures.suite.session import BenchSession
+from tests.unit.synthetic_pairs import save
 
 WORDS = " ".join(f"word{number}" for number in range(40))
 
@@ -21,8 +23,8 @@ WORDS = " ".join(f"word{number}" for number in range(40))
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete checkpoint of the tiny shape with a tokenizer that knows a few words."""
     path = tmp_path_factory.mktemp("model")
-    shape = synthetic.SHAPES["tiny-draft"]
-    synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), path)
+    shape = SHAPES["tiny-draft"]
+    save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), path)
     return path
 
 

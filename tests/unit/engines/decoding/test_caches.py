@@ -14,6 +14,7 @@ from fixtures.engines.transformers.decoding.caches import cache_facts
 from fixtures.engines.transformers.decoding.measurement import timed_decoder
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.engine import Engine, load_engine
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.study.pairs import find_pair
 from fixtures.study.rules import CACHE_RULES
 from fixtures.study.study import DecodingPoint, EngineKey, Workload
@@ -34,7 +35,7 @@ def engine() -> Engine:
 
 def attentive_model() -> Any:
     """A tiny model whose distributions are flat and depend on what the blocks add, and so on the cache."""
-    model = synthetic.build(synthetic.SHAPES["tiny"], synthetic.cycle(512, 0))
+    model = synthetic.build(SHAPES["tiny"], synthetic.cycle(512, 0))
     for name, weight in model.named_parameters():
         if name.endswith(synthetic.BRANCH_OUTPUTS):
             weight.data.mul_(300)

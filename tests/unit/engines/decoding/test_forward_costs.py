@@ -10,15 +10,16 @@ import torch
 
 from fixtures.engines.transformers.decoding import forward_costs
 from fixtures.engines.transformers.decoding.forward_costs import measure_forward_costs
-from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
+from tests.unit.synthetic_pairs import SyntheticPair, build_pair
 
 CPU = torch.device("cpu")
 PROMPT = list(range(1, 21))
 
 
 @pytest.fixture(scope="module")
-def pair() -> synthetic.SyntheticPair:
-    return synthetic.build_pair(synthetic.SHAPES["tiny"], synthetic.SHAPES["tiny-draft"], 0.8)
+def pair() -> SyntheticPair:
+    return build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], 0.8)
 
 
 @dataclass
@@ -51,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Costs:
     return costs
 
 
-def test_costs_follow_the_positions_and_the_drafted_tokens(pair: synthetic.SyntheticPair, clock: Costs) -> None:
+def test_costs_follow_the_positions_and_the_drafted_tokens(pair: SyntheticPair, clock: Costs) -> None:
     hooks = [clock.charge(pair.target, 0.010), clock.charge(pair.draft, 0.020)]
     try:
         costs = measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1, 4))
@@ -65,7 +66,7 @@ def test_costs_follow_the_positions_and_the_drafted_tokens(pair: synthetic.Synth
     assert costs.draft_prefill_seconds == pytest.approx(0.400)
 
 
-def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.SyntheticPair, clock: Costs) -> None:
+def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: SyntheticPair, clock: Costs) -> None:
     original = pair.draft.generate
 
     def slow_to_start(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +81,7 @@ def test_the_call_that_drafts_has_an_overhead_of_its_own(pair: synthetic.Synthet
     assert costs.draft_call_overhead_seconds == pytest.approx(0.050)
 
 
-def test_models_are_left_as_they_were(pair: synthetic.SyntheticPair) -> None:
+def test_models_are_left_as_they_were(pair: SyntheticPair) -> None:
     before = (pair.draft.generation_config, pair.draft.generation_config.to_dict(), pair.target.generation_config)
     measure_forward_costs(pair.target, pair.draft, CPU, PROMPT, positions=(1, 2), repetitions=1)
     assert pair.draft.generation_config is before[0]
@@ -89,7 +90,7 @@ def test_models_are_left_as_they_were(pair: synthetic.SyntheticPair) -> None:
     assert not pair.target._forward_pre_hooks and not pair.draft._forward_pre_hooks
 
 
-def test_every_forward_runs_on_the_prompt_alone(pair: synthetic.SyntheticPair) -> None:
+def test_every_forward_runs_on_the_prompt_alone(pair: SyntheticPair) -> None:
     lengths: list[int] = []
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
@@ -103,13 +104,13 @@ def test_every_forward_runs_on_the_prompt_alone(pair: synthetic.SyntheticPair) -
     assert lengths == [0] + [20] * 6, "the cache was filled once and cropped back after each forward"
 
 
-def test_without_a_draft_there_are_no_draft_costs(pair: synthetic.SyntheticPair) -> None:
+def test_without_a_draft_there_are_no_draft_costs(pair: SyntheticPair) -> None:
     facts = measure_forward_costs(pair.target, None, CPU, PROMPT, positions=(1,), repetitions=1).facts()
     assert set(facts) == {"cached_positions", "repetitions", "seconds", "target_seconds"}
     assert set(facts["target_seconds"]) == {"1"}
 
 
-def test_a_short_prompt_still_gives_wide_forwards(pair: synthetic.SyntheticPair) -> None:
+def test_a_short_prompt_still_gives_wide_forwards(pair: SyntheticPair) -> None:
     costs = measure_forward_costs(pair.target, None, CPU, [5, 6], positions=(1, 9), repetitions=1)
     assert costs.target_seconds[9] > 0
 

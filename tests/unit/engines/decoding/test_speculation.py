@@ -21,6 +21,7 @@ from fixtures.engines.transformers.decoding.strategies import settings_in_force
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.engine import synthetic_maps
 from fixtures.study.study import DecodingPoint, Workload
+from tools.walks import expected_counts
 
 ASSISTED = DecodingPoint("assisted", assist_toks=3, confidence_threshold=0.0, assist_schedule="constant")
 LOOKUP = DecodingPoint("prompt_lookup", assist_toks=3, lookup_ngram=2)
@@ -42,7 +43,7 @@ def step_counts(generation: Generation) -> list[tuple[int, int, int, int]]:
 def test_the_counts_are_those_that_the_construction_predicts(tiny_engine: Any, pair: str, assist_toks: int) -> None:
     engine = tiny_engine(pair)
     truth, guess = synthetic_maps(engine.pair, 0)
-    expected = synthetic.expected_counts(truth, guess, PROMPT[-1], NEW_TOKENS, assist_toks)
+    expected = expected_counts(truth, guess, PROMPT[-1], NEW_TOKENS, assist_toks)
     generation = decode(engine, replace(ASSISTED, assist_toks=assist_toks))
     sample = generation.sample()
 

@@ -18,7 +18,8 @@ from fixtures.engines.transformers.models.compiling import (
     needs_dynamic_shapes,
     unsupported,
 )
-from fixtures.engines.transformers.models.synthetic import SHAPES, SyntheticPair
+from fixtures.engines.transformers.models.shapes import SHAPES
+from tests.unit.synthetic_pairs import SyntheticPair, build_pair
 
 NEW = 6
 PROMPTS = synthetic.prompts(512, 3, 12, seed=0)
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def pair() -> SyntheticPair:
-    built = synthetic.build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], 0.5)
+    built = build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], 0.5)
     built.draft.generation_config.assistant_confidence_threshold = 0.0
     built.draft.generation_config.num_assistant_tokens = 3
     built.draft.generation_config.num_assistant_tokens_schedule = "constant"

@@ -15,9 +15,11 @@ from fixtures.engines.transformers.decoding.measurement import timed_decoder
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.engine import evict, load_engine, resolve_device, synthetic_maps
 from fixtures.engines.transformers.models.frames import without_frames
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.engines.transformers.models.vocabulary import TokenizerMismatch
 from fixtures.study.pairs import Pair, PairError, find_pair, split_revision
 from fixtures.study.study import DecodingPoint, EngineKey, Workload
+from tests.unit.synthetic_pairs import build_pair, save
 
 CPU = torch.device("cpu")
 
@@ -26,13 +28,13 @@ CPU = torch.device("cpu")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A target, a draft with its tokenizer, and a draft with a tokenizer of other words."""
     root = tmp_path_factory.mktemp("models")
-    pair = synthetic.build_pair(synthetic.SHAPES["tiny"], synthetic.SHAPES["tiny-draft"], 1.0)
+    pair = build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], 1.0)
     found = {name: root / name for name in ("target", "draft", "stranger", "weightless")}
-    synthetic.save(pair.target, found["target"])
-    synthetic.save(pair.draft, found["draft"])
-    stranger = replace(synthetic.SHAPES["tiny-draft"], vocab=500)
-    synthetic.save(synthetic.build(stranger, synthetic.cycle(500, 0)), found["stranger"])
-    synthetic.save(pair.draft, found["weightless"])
+    save(pair.target, found["target"])
+    save(pair.draft, found["draft"])
+    stranger = replace(SHAPES["tiny-draft"], vocab=500)
+    save(synthetic.build(stranger, synthetic.cycle(500, 0)), found["stranger"])
+    save(pair.draft, found["weightless"])
     (found["weightless"] / "model.safetensors").unlink()
     return found
 

@@ -18,6 +18,8 @@ import torch
 from transformers import T5Config
 
 from fixtures.engines.transformers.models import hub, synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
+from tests.unit.synthetic_pairs import save
 
 ROOT = Path(__file__).resolve().parents[4]
 REFUSALS = {"gated": (403, "GatedRepo"), "missing": (404, "RepoNotFound"), "old": (404, "RevisionNotFound")}
@@ -114,8 +116,8 @@ def test_a_folder_that_does_not_exist_is_refused_in_one_line(tmp_path: Path) -> 
 
 
 def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
-    shape = synthetic.SHAPES["tiny-draft"]
-    synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), tmp_path)
+    shape = SHAPES["tiny-draft"]
+    save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(hub.ModelUnavailable, match="damaged") as refusal:
@@ -132,7 +134,7 @@ def test_memory_that_runs_out_while_weights_are_quantized_is_told_as_that(
 
     from fixtures.measuring.failures import judge
 
-    shape = synthetic.SHAPES["tiny"]
+    shape = SHAPES["tiny"]
     synthetic.build(shape, synthetic.cycle(shape.vocab, 0), dtype=torch.bfloat16).save_pretrained(tmp_path)
 
     def full(*arguments: Any, **settings: Any) -> Any:
@@ -191,8 +193,8 @@ def test_a_file_that_may_not_be_read_is_no_damaged_checkpoint(name: str) -> None
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o755)
-        shape = synthetic.SHAPES["tiny-draft"]
-        synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), folder)
+        shape = SHAPES["tiny-draft"]
+        save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), folder)
         (folder / name).chmod(0)
         with _as_nobody(), pytest.raises(hub.ModelUnavailable) as refusal:
             load_model(place)

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fixtures.engines.transformers.models import hub, local_folder, synthetic
+from fixtures.engines.transformers.models.shapes import SHAPES
+from tests.unit.synthetic_pairs import save
 
 Change = Callable[[dict[str, torch.Tensor]], None]
 
@@ -23,8 +25,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(local_folder, "READ_WHOLE", 0)
         monkeypatch.setattr(local_folder, "PIECE", 1 << 10)
     local_folder._digest.cache_clear()
-    shape = synthetic.SHAPES["tiny"]
-    synthetic.save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), tmp_path / "run1" / "final")
+    shape = SHAPES["tiny"]
+    save(synthetic.build(shape, synthetic.cycle(shape.vocab, 0)), tmp_path / "run1" / "final")
     return tmp_path / "run1" / "final"
 
 

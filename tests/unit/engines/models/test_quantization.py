@@ -16,16 +16,19 @@ from fixtures.engines.transformers.models.engine import TORCH_DTYPES, load_engin
 from fixtures.engines.transformers.models.quantization import (
     QuantizationNotApplied,
     check_quantization,
+    matrices_of,
     quantization_config,
     quantization_of,
     quantize_in_place,
     weight_bytes,
 )
+from fixtures.engines.transformers.models.shapes import SHAPES
 from fixtures.study.pairs import Pair, find_pair
 from fixtures.study.study import EngineKey
+from tests.unit.synthetic_pairs import build_pair, parameter_count, save
 
 KINDS = {"none": nn.Linear, "8bit": bnb.nn.Linear8bitLt, "4bit": bnb.nn.Linear4bit}
-TINY = synthetic.SHAPES["tiny"]
+TINY = SHAPES["tiny"]
 
 
 def linear_layers(model: Any) -> list[nn.Module]:
@@ -36,9 +39,9 @@ def linear_layers(model: Any) -> list[nn.Module]:
 def saved_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """The tiny synthetic pair as two checkpoint folders, which load as models of the hub do."""
     folder = tmp_path_factory.mktemp("pair")
-    pair = synthetic.build_pair(TINY, synthetic.SHAPES["tiny-draft"], 1.0, dtype=torch.bfloat16)
-    synthetic.save(pair.target, folder / "target")
-    synthetic.save(pair.draft, folder / "draft")
+    pair = build_pair(TINY, SHAPES["tiny-draft"], 1.0, dtype=torch.bfloat16)
+    save(pair.target, folder / "target")
+    save(pair.draft, folder / "draft")
     return Pair.from_hub(str(folder / "target"), str(folder / "draft"))
 
 
@@ -52,7 +55,7 @@ def test_each_role_is_quantized_as_asked_and_still_decodes(
     for model, quantization in ((engine.target, target), (engine.draft, draft)):
         assert {type(layer) for layer in linear_layers(model)} == {KINDS[quantization]}
         assert type(model.lm_head) is nn.Linear
-        assert quantization_of(model) == quantization
+        assert quantization_of(matrices_of(model)) == quantization
     truth, _ = synthetic_maps(find_pair("synthetic-tiny-same"), 0)
     prompt = torch.tensor([[3, 141, 59]])
     output = engine.target.generate(
@@ -79,7 +82,7 @@ def test_a_model_of_another_quantization_is_not_accepted() -> None:
     with pytest.raises(QuantizationNotApplied, match="asked for 4bit, but the loaded model is none"):
         check_quantization(model, "4bit")
     quantize_in_place(model.model.layers[0], "8bit")
-    assert quantization_of(model) == "mixed (8bit, none)"
+    assert quantization_of(matrices_of(model)) == "mixed (8bit, none)"
     with pytest.raises(QuantizationNotApplied, match="mixed"):
         check_quantization(model, "none")
 
@@ -137,7 +140,7 @@ def test_fp4_is_not_taken_for_nf4() -> None:
 
 def test_a_model_without_linear_layers_is_unquantized() -> None:
     model = nn.Sequential(nn.Embedding(8, 4), nn.LayerNorm(4))
-    assert quantization_of(model) == "none"
+    assert quantization_of(matrices_of(model)) == "none"
     check_quantization(model, "none")
 
 
@@ -160,7 +163,7 @@ def test_weight_bytes_are_those_that_are_stored() -> None:
     inside = sum(layer.weight.numel() for layer in linear_layers(synthetic.build(TINY, synthetic.cycle(TINY.vocab, 0))))
     model = synthetic.build(TINY, synthetic.cycle(TINY.vocab, 0), dtype=torch.bfloat16)
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    assert stored["none"] == 2 * synthetic.parameter_count(TINY) + buffers
+    assert stored["none"] == 2 * parameter_count(TINY) + buffers
     assert 0.9 * inside < stored["none"] - stored["8bit"] < inside, "a byte a weight instead of two, plus row scales"
     assert 1.3 * inside < stored["none"] - stored["4bit"] < 1.5 * inside, (
         "half a byte a weight instead of two, plus block scales"

@@ -17,8 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from fixtures.engines.transformers.models import synthetic
+from fixtures.engines.transformers.models.markov import build_sampling_pair
 from fixtures.engines.transformers.models.quantization import quantize_in_place, weight_bytes
-from fixtures.engines.transformers.models.synthetic import SHAPES, ExpectedCounts, Shape, SyntheticPair
+from fixtures.engines.transformers.models.shapes import SHAPES, Shape
+from tests.unit.synthetic_pairs import SyntheticPair, build_pair, parameter_count, save, transition_rows
+from tools.walks import ExpectedCounts, expected_counts
 
 VOCAB = SHAPES["tiny"].vocab
 NEW_TOKENS = 40
@@ -45,14 +48,14 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
 def test_a_shape_has_the_published_number_of_parameters(name: str, published: int) -> None:
-    assert synthetic.parameter_count(SHAPES[name]) == published
+    assert parameter_count(SHAPES[name]) == published
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_has_the_parameters_of_its_shape_and_one_table_where_that_has_one(tied: bool) -> None:
     shape = replace(SHAPES["tiny"], tied=tied)
     built: Any = synthetic.build(shape, synthetic.cycle(VOCAB, seed=0))
-    assert built.num_parameters() == synthetic.parameter_count(shape)
+    assert built.num_parameters() == parameter_count(shape)
     assert (built.lm_head.weight is built.model.embed_tokens.weight) == tied
     assert built.config.tie_word_embeddings == tied
 
@@ -107,7 +110,7 @@ def test_a_map_that_is_no_permutation_is_refused() -> None:
 
 def test_vocabularies_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="512 and 256 tokens"):
-        synthetic.build_pair(SHAPES["tiny"], replace(SHAPES["tiny-draft"], vocab=256), 1.0)
+        build_pair(SHAPES["tiny"], replace(SHAPES["tiny-draft"], vocab=256), 1.0)
 
 
 @torch.no_grad()
@@ -173,14 +176,14 @@ class _Allocations(TorchDispatchMode):
 
 def _peak_bytes(shape: Shape, quantization: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """Most bytes alive while a bf16 model of this shape is built, and those that it stores; nothing is allocated."""
-    allocations, make_skeleton = _Allocations(), synthetic._skeleton
+    allocations, make_skeleton = _Allocations(), synthetic.skeleton
 
     def skeleton(*arguments: Any) -> Any:
         model = make_skeleton(*arguments)
         allocations.begin()  # a skeleton is on the meta device always, and costs nothing
         return model
 
-    monkeypatch.setattr(synthetic, "_skeleton", skeleton)
+    monkeypatch.setattr(synthetic, "skeleton", skeleton)
     with allocations:
         model = synthetic.build(
             shape,
@@ -232,7 +235,7 @@ def test_a_saved_model_still_follows_its_map_when_quantized(
 ) -> None:
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     follows = synthetic.cycle(VOCAB, seed=0)
-    synthetic.save(synthetic.build(SHAPES["tiny"], follows, dtype=torch.bfloat16), tmp_path)
+    save(synthetic.build(SHAPES["tiny"], follows, dtype=torch.bfloat16), tmp_path)
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path, quantization_config=config, dtype=torch.bfloat16, device_map="cpu"
     )
@@ -242,7 +245,7 @@ def test_a_saved_model_still_follows_its_map_when_quantized(
 
 def test_a_saved_model_loads_as_it_was(tmp_path: Path) -> None:
     model = synthetic.build(SHAPES["tiny"], synthetic.cycle(VOCAB, seed=0))
-    synthetic.save(model, tmp_path)
+    save(model, tmp_path)
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     with torch.no_grad():
         assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(tokens).logits, model(tokens).logits)
@@ -346,7 +349,7 @@ def _observe_assisted(
 )
 def pair(request: pytest.FixtureRequest) -> SyntheticPair:
     draft, agreement = request.param
-    return synthetic.build_pair(SHAPES["tiny"], SHAPES[draft], agreement)
+    return build_pair(SHAPES["tiny"], SHAPES[draft], agreement)
 
 
 @pytest.mark.parametrize("assist_toks", [1, 3, 5])
@@ -358,9 +361,7 @@ def test_stock_assisted_generation_counts_exactly_what_the_walk_predicts(
         monkeypatch.undo()
         assert tokens == synthetic.continuation(pair.next_target, prompt[-1], NEW_TOKENS)
         assert tokens == _generate(pair.target, prompt, NEW_TOKENS)
-        assert counts == synthetic.expected_counts(
-            pair.next_target, pair.next_draft, prompt[-1], NEW_TOKENS, assist_toks
-        )
+        assert counts == expected_counts(pair.next_target, pair.next_draft, prompt[-1], NEW_TOKENS, assist_toks)
         assert counts.accepted + counts.steps == NEW_TOKENS
 
 
@@ -370,16 +371,16 @@ def test_the_last_steps_draft_no_more_than_the_target_can_use(
 ) -> None:
     tokens, counts = _observe_assisted(pair, [4, 9], new_tokens, 4, monkeypatch)
     assert len(tokens) == new_tokens
-    assert counts == synthetic.expected_counts(pair.next_target, pair.next_draft, 9, new_tokens, 4)
+    assert counts == expected_counts(pair.next_target, pair.next_draft, 9, new_tokens, 4)
 
 
 def test_the_counts_hold_for_mistral_beyond_its_sliding_window(monkeypatch: pytest.MonkeyPatch) -> None:
     target, draft = (replace(SHAPES[name], kind="mistral", sliding_window=16) for name in ("tiny", "tiny-draft"))
-    pair = synthetic.build_pair(target, draft, 0.8)
+    pair = build_pair(target, draft, 0.8)
     assert pair.target.config.model_type == "mistral"
     tokens, counts = _observe_assisted(pair, [4, 9], NEW_TOKENS, 3, monkeypatch)
     assert tokens == synthetic.continuation(pair.next_target, 9, NEW_TOKENS)
-    assert counts == synthetic.expected_counts(pair.next_target, pair.next_draft, 9, NEW_TOKENS, 3)
+    assert counts == expected_counts(pair.next_target, pair.next_draft, 9, NEW_TOKENS, 3)
 
 
 def test_expected_counts_by_hand() -> None:
@@ -391,7 +392,7 @@ def test_expected_counts_by_hand() -> None:
     """
     target = torch.tensor([1, 2, 3, 4, 5, 0, 6])
     draft = torch.tensor([1, 5, 3, 4, 2, 0, 6])
-    assert synthetic.expected_counts(target, draft, 0, new_tokens=7, assist_toks=3) == ExpectedCounts(
+    assert expected_counts(target, draft, 0, new_tokens=7, assist_toks=3) == ExpectedCounts(
         steps=3,
         drafted=7,
         accepted=4,
@@ -408,18 +409,16 @@ def test_acceptance_per_token_is_the_planted_agreement() -> None:
     """alpha = accepted / (accepted + rollbacks), Leviathan et al. 2023, over 20,000 tokens; standard error 0.003."""
     target = synthetic.cycle(128256, seed=0)
     draft = synthetic.disagreeing(target, 0.8, seed=1)
-    counts = synthetic.expected_counts(target, draft, 0, new_tokens=20_000, assist_toks=5)
+    counts = expected_counts(target, draft, 0, new_tokens=20_000, assist_toks=5)
     assert counts.accepted / (counts.accepted + counts.rollbacks) == pytest.approx(0.8, abs=0.01)
     assert counts.accepted / counts.drafted == pytest.approx(sum(0.8**i for i in range(1, 6)) / 5, abs=0.02)
 
 
 def test_sampling_distributions_are_the_given_rows() -> None:
-    target_rows, draft_rows = synthetic.transition_rows(8, seed=0), synthetic.transition_rows(8, seed=1)
+    target_rows, draft_rows = transition_rows(8, seed=0), transition_rows(8, seed=1)
     prefix = torch.tensor([[6, 1, 1]]).repeat(8, 1)
     inputs = torch.cat([prefix, torch.arange(8)[:, None]], dim=1)
-    for model, rows in zip(
-        synthetic.build_sampling_pair(target_rows, draft_rows), (target_rows, draft_rows), strict=True
-    ):
+    for model, rows in zip(build_sampling_pair(target_rows, draft_rows), (target_rows, draft_rows), strict=True):
         with torch.no_grad():
             probabilities = model(inputs).logits[:, -1].double().softmax(dim=-1)
         torch.testing.assert_close(probabilities, rows, atol=1e-5, rtol=0)
@@ -427,8 +426,8 @@ def test_sampling_distributions_are_the_given_rows() -> None:
 
 
 def test_sampled_tokens_follow_the_rows_at_a_temperature() -> None:
-    rows = synthetic.transition_rows(8, seed=0)
-    target, _ = synthetic.build_sampling_pair(rows, rows)
+    rows = transition_rows(8, seed=0)
+    target, _ = build_sampling_pair(rows, rows)
     prompt = torch.full((2000, 1), 2)
     torch.manual_seed(0)
     drawn = target.generate(
@@ -447,4 +446,4 @@ def test_sampled_tokens_follow_the_rows_at_a_temperature() -> None:
 )
 def test_rows_that_are_no_distributions_are_refused(rows: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="rows"):
-        synthetic.build_sampling_pair(rows, rows)
+        build_sampling_pair(rows, rows)

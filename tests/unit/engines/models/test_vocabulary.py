@@ -21,7 +21,8 @@ from fixtures.engines.transformers.decoding.distribution import DRAFT_ROWS, TARG
 from fixtures.engines.transformers.decoding.measurement import timed_decoder
 from fixtures.engines.transformers.models import hub
 from fixtures.engines.transformers.models.engine import Engine, load_engine
-from fixtures.engines.transformers.models.synthetic import build_sampling_pair, tokenizer
+from fixtures.engines.transformers.models.markov import build_sampling_pair
+from fixtures.engines.transformers.models.synthetic import tokenizer
 from fixtures.engines.transformers.models.vocabulary import TokenizerMismatch, fit_draft, rows_of
 from fixtures.measuring.examination import Examiner
 from fixtures.measuring.first_look import FirstLook

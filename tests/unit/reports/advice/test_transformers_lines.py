@@ -15,9 +15,11 @@ from planted_runs import case
 from transformers import GenerationMixin
 
 from fixtures.engines.transformers.models import synthetic
-from fixtures.engines.transformers.models.quantization import quantization_of
+from fixtures.engines.transformers.models.quantization import matrices_of, quantization_of
+from fixtures.engines.transformers.models.shapes import SHAPES
 from reports.advice.transformers_lines import transformers_lines, weights_of
 from reports.record.run import Run
+from tests.unit.synthetic_pairs import build_pair, save
 
 PAIR = {"name": "p", "source": "hub", "target": "owner/target@abc123", "draft": "owner/draft", "tokenizers": "same"}
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}
@@ -34,10 +36,9 @@ ENGINE = {"pair": "p", "target_quant": "none", "draft_quant": "none", "dtype": "
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny target and its draft, saved as `from_pretrained` loads them."""
     folder = tmp_path_factory.mktemp("pair")
-    shapes = synthetic.SHAPES
-    pair = synthetic.build_pair(shapes["tiny"], shapes["tiny-draft"], 0.8)
-    synthetic.save(pair.target, folder / "target")
-    synthetic.save(pair.draft, folder / "draft")
+    pair = build_pair(SHAPES["tiny"], SHAPES["tiny-draft"], 0.8)
+    save(pair.target, folder / "target")
+    save(pair.draft, folder / "draft")
     return folder / "target", folder / "draft"
 
 
@@ -156,8 +157,8 @@ def test_early_exit(lines_of: Any, execute: Any) -> None:
 
 def test_quantized_target_and_draft(lines_of: Any, execute: Any) -> None:
     found = execute(lines_of(ASSISTED, target_quant="4bit", draft_quant="8bit"))
-    assert quantization_of(found["model"]) == "4bit"
-    assert quantization_of(found["assistant"]) == "8bit"
+    assert quantization_of(matrices_of(found["model"])) == "4bit"
+    assert quantization_of(matrices_of(found["assistant"])) == "8bit"
     config = found["model"].config.quantization_config
     assert config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_use_double_quant
@@ -210,8 +211,8 @@ def test_attention_and_the_other_ways_of_compiling(
 
 
 def test_another_tokenizer_of_the_draft_is_handed_over(lines_of: Any, execute: Any, tmp_path: Path) -> None:
-    larger = replace(synthetic.SHAPES["tiny-draft"], vocab=synthetic.SHAPES["tiny-draft"].vocab + 16)
-    synthetic.save(synthetic.build(larger, synthetic.cycle(larger.vocab, 0)), tmp_path)
+    larger = replace(SHAPES["tiny-draft"], vocab=SHAPES["tiny-draft"].vocab + 16)
+    save(synthetic.build(larger, synthetic.cycle(larger.vocab, 0)), tmp_path)
     lines = lines_of(ASSISTED | {"assist_schedule": "constant"}, PAIR | {"tokenizers": "different"})
     drafter = execute(lines, tmp_path)["drafter"]
     assert type(drafter).__name__ == "AssistedCandidateGeneratorDifferentTokenizers"

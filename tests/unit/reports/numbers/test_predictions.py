@@ -11,9 +11,11 @@ import pytest
 from planted_runs import typed
 
 from fixtures.engines.transformers.models import synthetic
-from reports.numbers.predictions import acceptance_of, curves, emitted_per_step, prediction_lines, predictions
+from reports.numbers.cost_model import emitted_per_step
+from reports.numbers.predictions import acceptance_of, curves, prediction_lines, predictions
 from reports.record.run import CaseResult, Run, Sample
 from reports.views.tables import rows
+from tools.walks import expected_counts, walked_steps
 
 VOCAB = 512
 TRUTH = synthetic.cycle(VOCAB, 0)
@@ -35,8 +37,8 @@ ENGINE = {"pair": "tiny", "target_quant": "none", "draft_quant": "none", "dtype"
 def planted_steps(agreement: float, last: int, k: int) -> list[tuple[int, int]]:
     """(proposed, accepted) of each step, with the counts that the synthetic pair's own walk expects."""
     guess = synthetic.disagreeing(TRUTH, agreement, 1)
-    steps = list(synthetic._steps(TRUTH.tolist(), guess.tolist(), last, TOKENS, k))
-    expected = synthetic.expected_counts(TRUTH, guess, last, TOKENS, k)
+    steps = list(walked_steps(TRUTH.tolist(), guess.tolist(), last, TOKENS, k))
+    expected = expected_counts(TRUTH, guess, last, TOKENS, k)
     assert (len(steps), sum(a for _, a in steps)) == (expected.steps, expected.accepted)
     return steps
 

@@ -32,7 +32,7 @@ from reports.record.run import Run
 
 HERE = Path(__file__).resolve().parent
 SLOWED = {"same": 0.0, "slower5": 0.05, "slower10": 0.10}
-TOLD = {"same": "the same code", "slower5": "5% slower", "slower10": "10% slower"}
+HEADS = {"same": "the same code", "slower5": "5% slower", "slower10": "10% slower"}
 TOGETHER = (5, 8)  # blocks of one comparison
 MOST_CHOICES = 252
 ALONE = "1, with the noise of the others"
@@ -94,9 +94,8 @@ def judged(trials: Sequence[Trial]) -> dict[str, Any]:
         kind: [gate([each[kind][0]], [each[kind][1]], rules, known) for each, known in zip(trials, noise, strict=True)]
         for kind in SLOWED
     }
-    counts = {
-        ("1, with the noise of the others", kind): Counter(one.verdict for one in found)
-        for kind, found in single.items()
+    counts: dict[tuple[str, str], Counter[str]] = {
+        (ALONE, kind): Counter(one.verdict for one in found) for kind, found in single.items()
     }
     for number in TOGETHER:
         for kind in SLOWED:
@@ -110,7 +109,7 @@ def judged(trials: Sequence[Trial]) -> dict[str, Any]:
         "environment": header["environment"],
         "noise": dict(_noise(trials).floor),
         "blocks": {kind: [_figures(one) for one in found] for kind, found in single.items()},
-        "verdicts": [{"blocks": blocks, "head": TOLD[kind], **found} for (blocks, kind), found in counts.items()],
+        "verdicts": [{"blocks": blocks, "head": HEADS[kind], **found} for (blocks, kind), found in counts.items()],
     }
 
 
@@ -162,7 +161,7 @@ def _table(counts: Mapping[tuple[str, str], Mapping[str, int]]) -> str:
         if not found:
             continue
         told = " | ".join(f"{found.get(verdict, 0)}" for verdict in ("regressed", "inconclusive", "pass"))
-        rows.append(f"| {TOLD[kind]} | {blocks} | {sum(found.values())} times | {told} |")
+        rows.append(f"| {HEADS[kind]} | {blocks} | {sum(found.values())} times | {told} |")
     return "\n".join(rows)
 
 

@@ -3,7 +3,7 @@
 Every timed generation is followed by a sleep of SLOWDOWN times what it took, before the clock is stopped, so that the
 product's own code stays untouched and the true change is known. Environment: SLOWDOWN, a comma list of
 BEGINNING=SHARE: how the name of a run file begins, and the share (`head-=0.05`: of interleaved sides only head is 5%
-slower). Load it with `-p slowdown` and tests/end_to_end on PYTHONPATH.
+slower). Load it with `-p slowdown` and tools/power on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import pytest
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
+    """Slow the run down whose run file begins as the environment says."""
     results = Path(session.config.getoption("--results") or "").name
-    for one in os.environ["SLOWDOWN"].split(","):
-        beginning, _, share = one.partition("=")
+    for entry in os.environ["SLOWDOWN"].split(","):
+        beginning, _, share = entry.partition("=")
         if results.startswith(beginning):
             slow_down(float(share))
 
@@ -43,4 +44,4 @@ def slow_down(share: float) -> None:
 
         self._generate = slower
 
-    TimedDecoder.__init__ = wrapped
+    TimedDecoder.__init__ = wrapped  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""`make power`: what the gate finds on this machine of slowdowns that are known. Measures by the suite."""
