@@ -82,13 +82,24 @@ def test_a_window_too_short_for_the_kernels_counters_has_no_system_utilization_o
 ) -> None:
     now = psutil.cpu_times()
     monkeypatch.setattr(psutil, "cpu_times", lambda: now)
-    with CpuSampler() as sampler:
-        pass
+    with CpuSampler(interval=0.04) as sampler:
+        time.sleep(0.05)
     seen = sampler.telemetry
     assert isinstance(seen, CpuTelemetry)
-    assert seen.readings == 1
+    assert isinstance(seen.process_utilization_mean_percent, float)
     assert isinstance(seen.system_utilization_mean_percent, Absent)
     assert seen.system_utilization_mean_percent.reason == "the kernel's counters had not advanced"
+
+
+def test_a_window_shorter_than_half_an_interval_has_no_utilization() -> None:
+    with CpuSampler(interval=60) as sampler:
+        burn(0.02)
+    seen = sampler.telemetry
+    assert isinstance(seen, CpuTelemetry)
+    assert isinstance(seen.process_utilization_mean_percent, Absent)
+    assert "as long as 30 s" in seen.process_utilization_mean_percent.reason
+    assert seen.process_utilization_mean_percent == seen.system_utilization_mean_percent
+    assert {series.name for series in seen.series} == {"rss_bytes"}
 
 
 def test_the_thread_ends_with_the_window() -> None:
@@ -172,7 +183,7 @@ def test_a_real_machines_energy_is_a_value_or_has_a_reason() -> None:
 
 def test_the_json_is_plain_and_says_everything_once() -> None:
     with CpuSampler(interval=0.02) as sampler:
-        time.sleep(0.1)
+        burn(0.1)
     document = json.loads(json.dumps(sampler.telemetry.to_json(), allow_nan=False))
     values, unavailable = set(document["values"]), set(document["unavailable"])
     assert not values & unavailable

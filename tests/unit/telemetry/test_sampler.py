@@ -5,32 +5,37 @@ from __future__ import annotations
 import pytest
 
 from fixtures.telemetry import Absent
-from fixtures.telemetry.sampler import (
+from fixtures.telemetry.readings import (
     MAX_POINTS,
+    Cut,
     Gauge,
     NoReading,
     Reading,
-    Sampler,
-    Telemetry,
+    Series,
     counter_total,
     highest,
     mean,
     percentile,
 )
+from fixtures.telemetry.sampler import Sampler, Telemetry
 
 
 class Faulty(Sampler):
     """A sampler whose reader has a fault."""
 
+    name = "faulty"
+
     def _open(self) -> None: ...
     def _prime(self) -> None: ...
     def _close(self) -> None: ...
 
+    def _count(self, now: float) -> None: ...
+
     def _read(self, now: float) -> None:
         raise KeyError("clock")
 
-    def _summary(self) -> Telemetry:
-        return Telemetry("faulty", self.device, self._ended, self._readings, self._interrupted, {}, ())
+    def _summary(self, cut: Cut) -> Telemetry:
+        return Telemetry("faulty", self.device, cut.seconds, 0, self._interrupted_in(cut), {}, ())
 
 
 def test_a_reading_stands_for_the_time_since_the_one_before() -> None:
@@ -56,7 +61,7 @@ def test_readings_of_one_moment_weigh_the_same() -> None:
 )
 def test_a_counters_total(values: list[int], total: int) -> None:
     readings = [(0.1 * i, value) for i, value in enumerate(values)]
-    assert counter_total(readings, wraps=(2**8, 2**16, 2**64), max_rate=100) == total
+    assert counter_total([readings], wraps=(2**8, 2**16, 2**64), max_rate=100) == total
 
 
 @pytest.mark.parametrize(
@@ -64,15 +69,14 @@ def test_a_counters_total(values: list[int], total: int) -> None:
     [([5], "fewer than two"), ([5, 5, 5], "did not advance"), ([9_000, 3], "went backwards")],
 )
 def test_a_counter_without_a_total_says_why(values: list[int], reason: str) -> None:
-    total = counter_total([(0.1 * i, value) for i, value in enumerate(values)], wraps=(2**16,), max_rate=100)
+    total = counter_total([[(0.1 * i, value) for i, value in enumerate(values)]], wraps=(2**16,), max_rate=100)
     assert isinstance(total, Absent)
     assert reason in total.reason
 
 
 @pytest.mark.parametrize("count", [1, MAX_POINTS, MAX_POINTS + 1, 10 * MAX_POINTS + 7])
 def test_a_series_is_capped_and_keeps_its_mean(count: int) -> None:
-    gauge = Gauge("watts", [], readings=[(float(i), float(i % 17)) for i in range(count)])
-    series = gauge.series()
+    series = Series.of("watts", [(float(i), float(i % 17)) for i in range(count)])
     assert len(series.seconds) == len(series.values) == min(len(series.values), MAX_POINTS, count)
     assert len(series.values) >= min(count, MAX_POINTS / 2)
     assert list(series.seconds) == sorted(series.seconds)
