@@ -21,7 +21,8 @@ from fixtures.suite import disturbances, gating, items
 from fixtures.suite.session import BenchSession
 from fixtures.suite.tracking import check_tracking
 from reports.record.plain_text import one_line, tolerate_any_text
-from reports.record.run import CaseResult, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult
 from reports.views.tables import print_run
 
 if TYPE_CHECKING:

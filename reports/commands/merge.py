@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
-from reports.record.run import Run, RunFileError, read_run, write_merged
+from reports.record.merging import write_merged
+from reports.record.reader import read_run
+from reports.record.run import Run, RunFileError
 
 
 def register(commands: Any) -> None:

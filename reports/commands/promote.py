@@ -23,7 +23,8 @@ def register(commands: Any) -> None:
 def promote_run(options: argparse.Namespace) -> int:
     """Promote the run and say where it went and what it was judged against; 1 if it got worse."""
     from reports.gate.baselines import FOLDER, promote
-    from reports.record.run import RunFileError, read_run
+    from reports.record.reader import read_run
+    from reports.record.run import RunFileError
     from reports.views.gate_text import headline, print_gate
 
     if options.keep < 1:

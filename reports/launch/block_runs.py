@@ -18,7 +18,8 @@ from typing import TextIO
 
 from reports.launch.blocks import Announce, Block, check_measured, named
 from reports.launch.turn_giver import VARIABLE, Turns
-from reports.record.run import Run, RunFileError, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run, RunFileError
 
 STOP_SECONDS = 20.0
 TESTS_FAILED = 1  # pytest's exit code

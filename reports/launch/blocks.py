@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from reports.launch.environments import ROOT, Environment, checked_out
-from reports.record.run import Run, RunFileError, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run, RunFileError
 
 STUDIES = Path("perf_tests") / "studies"
 ASKED = "asked.json"  # in a folder of run files: what they are measurements of

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.record.published import read_any
-from reports.record.run import CaseResult, Outline, Run, RunFileError, Sample, parse_line, read_outline
-from reports.record.run_checks import check_needed
+from reports.record.reader import Outline, fitted_samples, parse_line, read_outline
+from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.record.settings import current_id
 
 Column = npt.NDArray[np.float64]
@@ -123,7 +123,7 @@ class Journal:
                 else:
                     parts.append(line.get("samples", ()))
             rows = parts[0] if len(parts) == 1 else [row for part in parts for row in part]
-            check_needed(rows)
+            fitted_samples(rows)
             return Samples(rows)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise RunFileError(

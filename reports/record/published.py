@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.record.run import CaseResult, Run, RunFileError, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run, RunFileError
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone, case_id
 
 PUBLISHED = "published elsewhere, not measured here"

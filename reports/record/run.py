@@ -1,48 +1,20 @@
-"""The run file: an append-only JSON Lines journal of one run of the suite; writing, reading, merging.
+"""What a run is: samples, cases, completions, rounds and sessions, as the program works with them.
 
-Knows the shape of a run and nothing of how it was measured or what it means. Each line is flushed and
-fsynced, so a killed run keeps every finished case.
-
-Format history
-  1  first: lines of kind run, case, completion, verdict, end
-  2  lines of kind session: one for each further process that wrote, with its environment and start, before its cases.
-     Migration from 1: the run line tells of the one session that there was; of a file that was resumed or merged
-     before, the sessions cannot be told apart.
-     Added since, without a new number, as a file that lacks them means their defaults: lines of kind round; order,
-     order_seed and blocks in the run line; round, turn, visit and started in a sample; warm_ups, repeats, block and
-     dropped_round in a case; the statuses crashed and dropped.
+Knows nothing of files, of how a run was measured, or of what its figures mean.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
-import orjson
-
-from reports.record.checked import converted, unknown_to
+from reports.record.checked import Count, Duration, Positive, TimeTaken
 from reports.record.repeats import completed
-from reports.record.run_checks import check_case, check_header, check_round, check_samples, check_times
-from reports.record.settings import (
-    PARTS,
-    DecodingPoint,
-    EngineKey,
-    WorkloadDone,
-    baseline_settings,
-    current_id,
-    decided_by,
-)
-from reports.record.unfinished import Left, Unfinished
-
-SCHEMA = 2
-_SAMPLES = b'"samples":[{'
-_SAMPLES_OF_ROUND = b',"samples":{'
+from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone, baseline_settings, decided_by
 
 Status = Literal["ok", "failed", "oom", "timeout", "crashed", "skipped", "dropped"]
 STATUSES: tuple[Status, ...] = ("ok", "failed", "oom", "timeout", "crashed", "skipped", "dropped")
@@ -54,6 +26,10 @@ INTERRUPTED = "interrupted"
 
 class RunFileError(ValueError):
     """A run file cannot be used; the message names the file, the key or line, and the remedy."""
+
+
+class RunWriteError(RunFileError):
+    """A run file cannot be written, or not any more: what is to be measured would be lost."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +44,30 @@ class Sample:
     cases did not take turns. visit: which visit of the block. started: seconds since its session began, monotonic.
     """
 
-    prompt: int
-    seconds: float
-    new_tokens: int
-    target_forwards: int
+    prompt: Count
+    seconds: TimeTaken
+    new_tokens: Positive
+    target_forwards: Count
     output_sha256: str
-    ttft_seconds: float | None = None
-    first_tokens: int = 1
-    draft_forwards: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    censored: int = 0
-    rollbacks: int = 0
-    proposed_at: tuple[int, ...] = ()
-    accepted_at: tuple[int, ...] = ()
-    steps: tuple[tuple[int, int], ...] = ()
-    draft_seconds: float = 0.0
-    verify_seconds: float = 0.0
-    other_seconds: float = 0.0
-    output_tokens: tuple[int, ...] = ()
-    round: int | None = None
-    turn: int | None = None
-    visit: int = 0
-    started: float | None = None
+    ttft_seconds: Duration | None = None
+    first_tokens: Count = 1
+    draft_forwards: Count = 0
+    drafted: Count = 0
+    accepted: Count = 0
+    rejected: Count = 0
+    censored: Count = 0
+    rollbacks: Count = 0
+    proposed_at: tuple[Count, ...] = ()
+    accepted_at: tuple[Count, ...] = ()
+    steps: tuple[tuple[Count, Count], ...] = ()
+    draft_seconds: Duration = 0.0
+    verify_seconds: Duration = 0.0
+    other_seconds: Duration = 0.0
+    output_tokens: tuple[Count, ...] = ()
+    round: Count | None = None
+    turn: Count | None = None
+    visit: Count = 0
+    started: Duration | None = None
 
 
 @dataclass(frozen=True)
@@ -315,457 +291,3 @@ class Run:
         """What is asked of a target: the same for pairs that share it, and for a draft that is loaded but not used."""
         known = dataclasses.replace(engine.of_case(point), pair=self.target_of(case)), point, case.workload
         return (*known, repr(sorted(case.unknown_settings.items()))) if case.unknown else known
-
-
-class RunWriter:
-    """Appends lines to a run file; every line is on disk when the call returns."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drop_torn_tail(path)
-        self._file: TextIO = path.open("a", encoding="utf-8")
-        self._told: set[str] = set()
-
-    def run(self, header: Mapping[str, Any]) -> None:
-        self._append({"kind": "run", "schema": SCHEMA, **header})
-
-    def session(self, environment: Mapping[str, Any]) -> None:
-        """Another process goes on with the file; what follows is its own."""
-        self._append({"kind": "session", **environment})
-
-    def case(self, result: CaseResult) -> None:
-        self._append(case_line(result))
-
-    def round(self, done: Round, samples: Mapping[str, Sequence[Sample]], cases: Iterable[CaseResult] = ()) -> None:
-        """A round is over. samples: by case, the one that counts and then the repeats of a baseline.
-
-        cases: what is known of its cases by now, by which a reader understands one that never gets a line of its own;
-        written once for each case.
-        """
-        known = [case for case in cases if case.id not in self._told]
-        self._told |= {case.id for case in known}
-        self._append(round_line(done, samples, known))
-
-    def completion(self, generated: Completion) -> None:
-        self._append(completion_line(generated))
-
-    def verdict(self, judged: Completion) -> None:
-        self._append(verdict_line(judged))
-
-    def end(self, summary: Mapping[str, Any]) -> None:
-        self._append({"kind": "end", **summary})
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-
-def case_line(result: CaseResult) -> dict[str, Any]:
-    """A case as a JSON line; the line's `kind` is `case`, what was measured is under `case_kind`."""
-    line = _without_defaults(result)
-    for name in ("kind", "session", "unknown", "unstated"):
-        line.pop(name, None)
-    for part in PARTS:
-        line[part] = {**vars(getattr(result, part)), **result.unknown.get(part, {})}
-    for name in ("warm_ups", "repeats", "samples"):
-        if name in line:
-            line[name] = [_without_defaults(sample) for sample in line.pop(name)]
-    return {"kind": "case", "case_kind": result.kind, **line}
-
-
-def round_line(done: Round, samples: Mapping[str, Sequence[Sample]], cases: Iterable[CaseResult]) -> dict[str, Any]:
-    """A round as a JSON line. Its samples stand last, where `read_outline` can leave them out unread."""
-    line: dict[str, Any] = {"kind": "round", **_without_defaults(done)}
-    if known := {case.id: _as_known(case) for case in cases}:
-        line["cases"] = known
-    return line | {"samples": {name: [_without_defaults(one) for one in those] for name, those in samples.items()}}
-
-
-def _as_known(case: CaseResult) -> dict[str, Any]:
-    """A case before it is over."""
-    line = case_line(case)
-    return {name: value for name, value in line.items() if name not in ("kind", "id", "status", "samples", "metrics")}
-
-
-def completion_line(generated: Completion) -> dict[str, Any]:
-    """What was generated, without the verdict."""
-    line = {"kind": "completion", **dataclasses.asdict(generated)}
-    del line["status"], line["detail"]
-    return {name: value for name, value in line.items() if value is not None}
-
-
-def verdict_line(judged: Completion) -> dict[str, Any]:
-    """The verdict on a completion that an earlier line holds."""
-    names = ("case", "task_id", "sample", "status", "detail")
-    return {"kind": "verdict", **{name: getattr(judged, name) for name in names}}
-
-
-@dataclass(frozen=True)
-class Outline:
-    """A run file whose cases are read without their samples.
-
-    offsets[i]: where the lines start that hold the samples of case i, in bytes: its own line, or those of its rounds.
-    """
-
-    run: Run
-    offsets: tuple[tuple[int, ...], ...]
-
-
-def read_run(path: Path | str) -> Run:
-    """Read a run file.
-
-    A torn last line is dropped with a warning, and so is everything of an older schema that is unknown here.
-    Raises RunFileError for a file that is missing, not a run file, damaged before its last line, without a
-    `run` line, of a newer schema, or with a key that holds something else than it must.
-    """
-    return _read(Path(path), with_samples=True).run
-
-
-def read_outline(path: Path | str) -> Outline:
-    """Read a run file as `read_run` does, but leave the samples where they are, unchecked: most of a large file."""
-    return _read(Path(path), with_samples=False)
-
-
-def _read(path: Path, *, with_samples: bool) -> Outline:
-    header: dict[str, Any] | None = None
-    cases: list[CaseResult] = []
-    offsets: list[tuple[int, ...]] = []
-    completions: dict[tuple[Any, ...], Completion] = {}
-    end: dict[str, Any] = {}
-    warnings: list[str] = []
-    sessions: list[dict[str, Any]] = []
-    rounds: list[Round] = []
-    unfinished = Unfinished()
-    for number, offset, line in _lines(path, warnings, parse_line if with_samples else _parse_without_samples):
-        kind = line.get("kind")
-        if kind == "run":
-            _check_schema(path, line)
-            if header is None:
-                header = line
-                _check_header(path, number, line)
-                line.get("environment", {}).get("hardware", {}).pop("gpu_uuid", None)  # a serial, in files from before
-            end = {}
-        elif kind == "case":
-            if header is None:
-                raise RunFileError(f"{path}: line {number}: a case before any line of kind 'run'; not a run file")
-            line["session"] = len(sessions)
-            cases.append(_case(path, number, line if with_samples else {**line, "samples": ()}))
-            offsets.append((offset,))
-            unfinished.over(cases[-1].id)
-            end = {}
-        elif kind == "round":
-            if header is None:
-                raise RunFileError(f"{path}: line {number}: a round before any line of kind 'run'; not a run file")
-            rounds.append(_round(path, number, line, len(sessions)))
-            unfinished.take(line, len(sessions), offset)
-            end = {}
-        elif kind == "session":
-            if header is None:
-                raise RunFileError(f"{path}: line {number}: a session before any line of kind 'run'; not a run file")
-            _check_header(path, number, line)
-            sessions.append(line)
-            end = {}
-        elif kind in ("completion", "verdict"):
-            _completion(path, number, line, completions)
-        elif kind == "end":
-            end = line
-        else:
-            raise RunFileError(
-                f"{path}: line {number}: kind is {kind!r}, not run, session, case, round, completion, verdict or end; "
-                "not a run file"
-            )
-    if header is None:
-        raise RunFileError(f"{path}: no line of kind 'run': the file is empty or not a run file; measure again")
-    for name, left in unfinished.left.items():
-        if not left.known:
-            warnings.append(f"{path}: {name}: no line says what it is, so its rounds were left out; measure it again")
-            continue
-        case, places = _interrupted(path, name, left, list(zip(cases, offsets, strict=True)))
-        cases.append(case)
-        offsets.append(places)
-    unknown = dict.fromkeys(name for case in cases for name in case.unknown_settings)
-    if unknown:
-        warnings.append(
-            f"{path}: settings of a newer version: {', '.join(unknown)}; they are kept, and cases told apart by their "
-            "ids; update decodebench"
-        )
-    run = Run(
-        path,
-        header,
-        tuple(cases),
-        bool(end),
-        end,
-        tuple(warnings),
-        tuple(completions.values()),
-        tuple(sessions),
-        tuple(rounds),
-    )
-    return Outline(run, tuple(offsets))
-
-
-def _interrupted(
-    path: Path, name: str, left: Left, before: Sequence[tuple[CaseResult, tuple[int, ...]]]
-) -> tuple[CaseResult, tuple[int, ...]]:
-    """A case of which only rounds are there, and where its samples are; those of a line it was stopped with come first.
-
-    A baseline that was measured before is measured again.
-    """
-    earlier, places = next(((case, at) for case, at in reversed(before) if case.id == name), (None, ()))
-    count = len(left.offsets)
-    line = {
-        **left.line,
-        "id": name,
-        "status": "failed",
-        "reason": f"{INTERRUPTED} (the run ended {count} round{'' if count == 1 else 's'} after it began)",
-        "again": earlier is not None and earlier.measured,
-        "samples": left.samples,
-    }
-    case = _case(path, None, line)
-    if earlier is None or not earlier.stopped:
-        return case, tuple(left.offsets)
-    samples = {sample.prompt: sample for sample in (*earlier.samples, *case.samples)}
-    case = dataclasses.replace(case, samples=tuple(samples.values()), repeats=(*earlier.repeats, *case.repeats))
-    return case, (*places, *left.offsets)
-
-
-def _round(path: Path, number: int, line: dict[str, Any], session: int) -> Round:
-    """A round without its samples; cases and samples of its line are checked, and ids spelled as today."""
-    try:
-        check_round(line)
-        line["order"] = tuple(map(current_id, line["order"]))
-        for key in ("cases", "samples"):
-            line[key] = {current_id(name): value for name, value in line.get(key, {}).items()}
-        values = {item.name: line[item.name] for item in dataclasses.fields(Round) if item.name in line}
-        return Round(**(values | {"session": session}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunFileError(f"{path}: line {number}: not a round of schema {SCHEMA}: {error}") from None
-
-
-def write_merged(runs: Iterable[Run], path: Path) -> None:
-    """Concatenate the cases of several runs into a new run file under the first one's header."""
-    runs = list(runs)
-    if path.exists():
-        raise RunFileError(f"{path}: exists already; name a new file for the merged run")
-    writer = RunWriter(path)
-    header = {key: value for key, value in runs[0].header.items() if key not in ("kind", "schema")}
-    header["study"] = _with_all_pairs(header.get("study", {}), runs)
-    if any(run.header.get("blocks") for run in runs):
-        header["blocks"] = [block for run in runs for block in run.header.get("blocks", ())]
-    first_block = 0
-    writer.run({**header, "merged_from": [str(run.path.name) for run in runs]})
-    for number, run in enumerate(runs):
-        for one in run.completions:
-            writer.completion(one)
-            if one.status:
-                writer.verdict(one)
-        for session, environment in enumerate(run.sessions):
-            if number or session:
-                writer.session({name: environment[name] for name in _OF_A_SESSION if name in environment})
-            for done in run.rounds:
-                if done.session == session:
-                    writer.round(dataclasses.replace(done, block=first_block + done.block), {})
-            for case in run.cases:
-                if case.session == session:
-                    block = None if case.block is None else first_block + case.block
-                    writer.case(dataclasses.replace(case, block=block))
-        first_block += run.block_count
-    if all(run.complete for run in runs):
-        writer.end({"merged": True})
-    writer.close()
-
-
-_OF_A_SESSION = ("environment", "limit", "argv", "started_at", "by_turns", "card", "dtype_auto", "order", "order_seed")
-"""Keys of a run line that tell of the process that wrote it; the others tell of the study."""
-
-
-def _with_all_pairs(study: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
-    """The study of a merged run: that of the first, with the pairs of all, by whose targets baselines are found."""
-    pairs: dict[str, Any] = {}
-    for run in runs:
-        for pair in run.header.get("study", {}).get("pairs", ()):
-            pairs.setdefault(str(pair.get("name")), pair)
-    return {**study, "pairs": list(pairs.values())} if pairs else dict(study)
-
-
-def drop_torn_tail(path: Path) -> None:
-    """Cut a torn last line off, so that appending after a crash cannot join two lines.
-
-    A last line that lacks only its line break is whole: `read_run` counts it, so it is completed and kept.
-    """
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        data = file.read()
-        if not data or data.endswith(b"\n"):
-            return
-        start = data.rfind(b"\n") + 1
-        try:
-            json.loads(data[start:])
-        except ValueError:
-            file.truncate(start)
-        else:
-            file.write(b"\n")
-
-
-def parse_line(raw: bytes) -> Any:
-    """The content of one line; ValueError if it is not JSON. NaN, which JSON lacks and Python writes, is taken."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return json.loads(raw)
-
-
-def _parse_without_samples(raw: bytes) -> Any:
-    """As `parse_line`, but skip the samples of a case or round unread; lines of another layout are read whole."""
-    if raw.startswith(b'{"kind":"round"') and (start := raw.rfind(_SAMPLES_OF_ROUND)) > 0 and raw.endswith(b"}}\n"):
-        try:
-            return orjson.loads(raw[:start] + b"}")
-        except orjson.JSONDecodeError:
-            pass
-    start = raw.find(_SAMPLES)
-    end = raw.find(b"}]", start) if start >= 0 and raw.endswith(b"\n") else -1
-    if end >= 0:
-        try:  # cut at the wrong place, the brackets no longer match
-            return orjson.loads(raw[: start + len(_SAMPLES) - 1] + raw[end + 1 :])
-        except orjson.JSONDecodeError:
-            pass
-    return parse_line(raw)
-
-
-def _lines(path: Path, warnings: list[str], parse: Callable[[bytes], Any]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Number, offset in bytes and content of every line."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise RunFileError(f"{path}: no such file; `make bench` writes one under reports/runs/") from None
-    except OSError as error:
-        raise RunFileError(f"{path}: cannot be read: {error.strerror}") from None
-    with file:
-        next_offset = 0
-        for number, raw in enumerate(file, start=1):
-            offset, next_offset = next_offset, next_offset + len(raw)
-            if not raw.strip():
-                continue
-            try:
-                line = parse(raw)
-            except ValueError:  # not JSON, or not UTF-8
-                if not raw.endswith(b"\n"):
-                    warnings.append(
-                        f"{path}: line {number} is cut off and was dropped (the run was killed while writing)"
-                    )
-                    return
-                raise RunFileError(f"{path}: line {number} is not JSON; the file is damaged, measure again") from None
-            if not isinstance(line, dict):
-                raise RunFileError(f"{path}: line {number} is not a JSON object; not a run file")
-            yield number, offset, line
-
-
-def _check_schema(path: Path, line: Mapping[str, Any]) -> None:
-    schema = line.get("schema")
-    if not isinstance(schema, int) or isinstance(schema, bool):
-        raise RunFileError(f"{path}: schema is {schema!r}, not a number; not a run file of decodebench")
-    if schema > SCHEMA:
-        raise RunFileError(f"{path}: schema {schema} is newer than {SCHEMA}, the newest known here; update decodebench")
-
-
-def _check_header(path: Path, number: int, line: Mapping[str, Any]) -> None:
-    try:
-        check_header(line)
-    except ValueError as error:
-        raise RunFileError(f"{path}: line {number}: {error}; the file is damaged, measure again") from None
-
-
-_CASE_FIELDS = {item.name: item for item in dataclasses.fields(CaseResult)}
-_SAMPLE_FIELDS = {item.name: item for item in dataclasses.fields(Sample)}
-
-
-def _case(path: Path, number: int | None, line: Mapping[str, Any]) -> CaseResult:
-    """A case from its line; number: None for one that is put together from its rounds."""
-    where = f"{path}: " + ("its rounds" if number is None else f"line {number}")
-    status = line.get("status")
-    if status not in STATUSES:
-        raise RunFileError(f"{where}: status is {status!r}, not one of {', '.join(STATUSES)}")
-    values = {key: value for key, value in line.items() if key in _CASE_FIELDS and key != "kind"}
-    values["kind"] = line.get("case_kind", "decode")
-    try:
-        check_case(line)
-        values |= _settings(line)
-        for name in ("samples", "repeats", "warm_ups"):
-            check_samples(line.get(name, ()), name)
-            values[name] = tuple(_sample(sample) for sample in line.get(name, ()))
-        values["notes"] = tuple(line.get("notes", ()))
-        if isinstance(values.get("id"), str):
-            values["id"] = current_id(values["id"])
-        return CaseResult(**values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunFileError(f"{where}: not a case of schema {SCHEMA}: {error}") from None
-
-
-def _settings(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Engine, point and workload of a case as types, those that the line lacks at their defaults, and what is unknown.
-
-    Versions that loaded a draft for every case named its quantization where no draft was used; it is left out.
-    """
-    given: dict[str, dict[str, Any]] = {part: {**line.get(part, {})} for part in PARTS}
-    given["engine"].setdefault("pair", "")
-    if line.get("case_kind") == "humaneval":  # what its lines left out goes without saying there
-        workload = given["workload"]
-        problems, samples = workload.get("problems"), workload.get("samples")
-        if isinstance(problems, int) and isinstance(samples, int):
-            workload.setdefault("num_samples", problems * samples)
-        workload.setdefault("eos_stops", True)
-    settings: dict[str, Any] = {part: converted(given[part], kind, part) for part, kind in PARTS.items()}
-    settings["engine"] = settings["engine"].of_case(settings["point"])
-    unknown = {part: unknown_to(given[part], kind) for part, kind in PARTS.items()}
-    return settings | {"unknown": {part: values for part, values in unknown.items() if values}}
-
-
-_COMPLETION_FIELDS = {item.name for item in dataclasses.fields(Completion)}
-
-
-def _completion(
-    path: Path, number: int, line: Mapping[str, Any], completions: dict[tuple[Any, ...], Completion]
-) -> None:
-    """Take up a completion, or the verdict on one that came before."""
-    values = {key: value for key, value in line.items() if key in _COMPLETION_FIELDS}
-    if isinstance(values.get("case"), str):
-        values["case"] = current_id(values["case"])
-    place = tuple(values.get(key) for key in ("case", "task_id", "sample"))
-    try:
-        check_times("seconds", [line.get("seconds", 0.0)])
-        if line["kind"] == "completion":
-            completions[place] = Completion(**values)
-        else:
-            completions[place] = dataclasses.replace(completions[place], status=line["status"], detail=line["detail"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise RunFileError(f"{path}: line {number}: not a {line['kind']} of schema {SCHEMA}: {error}") from None
-
-
-def _sample(values: Mapping[str, Any]) -> Sample:
-    known = (
-        dict(values)
-        if values.keys() <= _SAMPLE_FIELDS.keys()
-        else {k: values[k] for k in _SAMPLE_FIELDS if k in values}
-    )
-    for name in ("proposed_at", "accepted_at", "output_tokens"):
-        if name in known:
-            known[name] = tuple(known[name])
-    if "steps" in known:
-        known["steps"] = tuple((proposed, accepted) for proposed, accepted in known["steps"])
-    return Sample(**known)
-
-
-def _without_defaults(item: Sample | CaseResult | Round) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, one level deep."""
-    kept = {}
-    for each in dataclasses.fields(item):
-        value = getattr(item, each.name)
-        default = each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default
-        if value != default:
-            kept[each.name] = value
-    return kept

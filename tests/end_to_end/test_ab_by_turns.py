@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from reports.launch.block_runs import STOP_SECONDS
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 if TYPE_CHECKING:
     from fixtures.engines.transformers.models.engine import Engine
@@ -41,7 +41,8 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from reports.numbers.metrics import derive
-from reports.record.run import CaseResult, RunWriter, Sample
+from reports.record.run import CaseResult, Sample
+from reports.record.writer import RunWriter
 from reports.record.settings import EngineKey, WorkloadDone
 
 turns_asked_for = lambda: None

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from reports.record.run import Run, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

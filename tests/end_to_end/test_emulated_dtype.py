@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.record.run import read_run
+from reports.record.reader import read_run
 from tests.conftest import TINY, Run
 
 SWEEPS = """

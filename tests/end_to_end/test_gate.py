@@ -15,7 +15,7 @@ from reports.gate.calibration import Noise, write_noise
 from reports.gate.evidence import CONFIRMING
 from reports.gate.thresholds import GateRules
 from reports.record.matching import hardware_key, versions_key
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 HERE = Path(__file__).resolve().parent
 POWER = HERE.parents[1] / "tools" / "power"  # where the plugin is that slows down

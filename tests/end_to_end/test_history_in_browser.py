@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from reports.record.run import CaseResult, RunWriter, Sample
+from reports.record.run import CaseResult, Sample
 from reports.record.settings import DecodingPoint, WorkloadDone
+from reports.record.writer import RunWriter
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from reports.record.run import Run, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run
 from tools.tiny_families import FAMILIES
 
 STUDY = """\

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fixtures.suite.session import REPEAT_PROMPTS
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

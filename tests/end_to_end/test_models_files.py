@@ -11,7 +11,7 @@ import transformers
 
 from reports.numbers.cases import is_measured
 from reports.numbers.speedups import competing
-from reports.record.run import read_run
+from reports.record.reader import read_run
 from tests.unit import checkpoints
 
 STUDY = """\

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reports.page.run_page import write_page
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

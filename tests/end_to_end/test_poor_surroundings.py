@@ -12,7 +12,8 @@ import pytest
 
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.shapes import SHAPES
-from reports.record.run import Run, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run
 from tests.unit.synthetic_pairs import save
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,9 @@ import yaml
 
 from reports.__main__ import COMMANDS, _parser
 from reports.numbers.metrics import derive
-from reports.record.run import CaseResult, RunWriter, Sample
+from reports.record.run import CaseResult, Sample
 from reports.record.settings import EngineKey, WorkloadDone
+from reports.record.writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / ".github" / "workflows"

@@ -20,7 +20,8 @@ from fixtures.estimate.sizes import draft_size, target_size
 from fixtures.measuring.limit import DeviceLimit, footprint, limit_facts, measure_limit
 from fixtures.measuring.memory import free_memory
 from fixtures.study.study import DecodingPoint
-from reports.record.run import Sample, read_run
+from reports.record.reader import read_run
+from reports.record.run import Sample
 from tools.gpu.outcome import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
 from tools.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary

@@ -14,8 +14,9 @@ from fixtures.estimate.devices import PROFILES, measured, native_dtype, profile,
 from fixtures.estimate.of_study import Estimate, duration, estimate, lines
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Study, StudyError, Workload
 from fixtures.study.study_file import load_study
-from reports.record.run import CaseResult, RunWriter, Sample
+from reports.record.run import CaseResult, Sample
 from reports.record.settings import WorkloadDone
+from reports.record.writer import RunWriter
 
 GIB = 2**30
 SEED = Path(__file__).resolve().parents[3] / "reports" / "published" / "seed_study_l4.csv"

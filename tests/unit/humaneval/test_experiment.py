@@ -11,7 +11,8 @@ from fixtures.humaneval.experiment import Attempt, solve_problems
 from fixtures.study import options
 from fixtures.study.study import StudyError
 from reports.numbers import humaneval
-from reports.record.run import RunWriter, read_run
+from reports.record.reader import read_run
+from reports.record.writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 

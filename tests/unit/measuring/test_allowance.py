@@ -22,7 +22,9 @@ from fixtures.study.study_file import load_study
 from fixtures.suite.session import BenchSession
 from reports.gate.faults import unmeasured
 from reports.numbers.speedups import speedup
-from reports.record.run import INTERRUPTED, CaseResult, RunWriter, Sample, read_run
+from reports.record.reader import read_run
+from reports.record.run import INTERRUPTED, CaseResult, Sample
+from reports.record.writer import RunWriter
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
 L4_PLAIN = Sample(prompt=0, seconds=128 / 15.499, new_tokens=128, target_forwards=128, output_sha256="")

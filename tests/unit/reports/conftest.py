@@ -10,7 +10,9 @@ import pytest
 from planted_runs import HEADER, assisted, case, plain, typed
 
 from reports.numbers.metrics import derive
-from reports.record.run import CaseResult, Run, RunWriter, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run
+from reports.record.writer import RunWriter
 
 
 @pytest.fixture

@@ -13,17 +13,10 @@ from planted_runs import typed
 
 from reports.numbers import humaneval
 from reports.numbers.metrics import derive
-from reports.record.run import (
-    SCHEMA,
-    CaseResult,
-    Completion,
-    Run,
-    Sample,
-    case_line,
-    completion_line,
-    read_run,
-    verdict_line,
-)
+from reports.record.lines import SCHEMA
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Completion, Run, Sample
+from reports.record.writer import case_line, completion_line, verdict_line
 
 PAIRS = [
     {"name": "small", "target": "T", "draft": "D-1B"},

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from planted_runs import case, plain
 
-from reports.record.run import Run, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,7 +14,7 @@ import pytest
 from fixtures.study.options import OPTIONS, build_study, results_path, without_paths
 from fixtures.study.study import StudyError
 from fixtures.study.study_file import load_study
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[3]
 SYNTHETIC = {"study": "embedded", "pair": "synthetic-tiny", "prompts": "synthetic"}

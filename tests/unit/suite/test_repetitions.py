@@ -16,7 +16,7 @@ from fixtures.suite import session as sessions
 from fixtures.suite.session import REPEAT_PROMPTS, BenchSession, as_repeated
 from reports.gate.evidence import CONFIRMING
 from reports.gate.faults import unmeasured
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

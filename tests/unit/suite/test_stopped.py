@@ -18,7 +18,7 @@ from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, Sweep, Workload
 from fixtures.suite.progress import ProgressLine
 from fixtures.suite.session import BenchSession
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 WORKLOAD = Workload("synthetic", num_samples=4, max_prompt=6, gen_toks=6)
 TIMEOUT = "Timeout (>6.0s) from pytest-timeout."

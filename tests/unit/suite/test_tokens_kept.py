@@ -15,7 +15,7 @@ from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, Sweep, Workload
 from fixtures.suite.session import BenchSession
-from reports.record.run import read_run
+from reports.record.reader import read_run
 
 PAIR = find_pair("synthetic-tiny")
 AXES = {"strategy": ("prompt_lookup",), "assist_toks": (3,), "dtype": ("fp32",)}

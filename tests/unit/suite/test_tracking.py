@@ -15,8 +15,9 @@ import pytest
 from fixtures.study.study import StudyError
 from fixtures.suite import tracking
 from fixtures.suite.tracking import Tracker, check_tracking, start_tracking
-from reports.record.run import CaseResult, RunWriter
+from reports.record.run import CaseResult
 from reports.record.settings import DecodingPoint, EngineKey
+from reports.record.writer import RunWriter
 
 wandb = pytest.importorskip("wandb", reason="needs the extra: pip install -e '.[wandb]'")
 

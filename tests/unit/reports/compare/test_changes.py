@@ -25,7 +25,8 @@ from reports.compare.changes import (
 from reports.numbers.metrics import METRICS, derive
 from reports.numbers.statistics import Interval
 from reports.record.columns import open_journal
-from reports.record.run import CaseResult, Completion, Run, RunFileError, RunWriter, Sample
+from reports.record.run import CaseResult, Completion, Run, RunFileError, Sample
+from reports.record.writer import RunWriter
 from reports.views.changes_text import markdown
 from reports.views.tables import notes
 

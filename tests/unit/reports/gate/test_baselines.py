@@ -17,7 +17,8 @@ from reports.gate.calibration import Noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
 from reports.numbers.reading import read_measured
-from reports.record.run import Run, RunFileError, read_run
+from reports.record.reader import read_run
+from reports.record.run import Run, RunFileError
 
 RULES = GateRules()
 FP32 = {**ENGINE, "dtype": "fp32"}

@@ -16,7 +16,8 @@ from reports.gate.calibration import Noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
 from reports.record.matching import versions_key
-from reports.record.run import CaseResult, Completion, Run, RunWriter, case_line
+from reports.record.run import CaseResult, Completion, Run
+from reports.record.writer import RunWriter, case_line
 
 FP32 = {**ENGINE, "dtype": "fp32"}
 ASSISTED = {"strategy": "assisted", "assist_toks": 3, "do_sample": False, "cache": "dynamic"}

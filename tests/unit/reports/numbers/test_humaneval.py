@@ -8,8 +8,10 @@ from scipy import stats
 
 from reports.numbers import humaneval
 from reports.numbers.exactness import scope
-from reports.record.run import CaseResult, Completion, RunWriter, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Completion
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
+from reports.record.writer import RunWriter
 from reports.views.tables import print_run
 
 

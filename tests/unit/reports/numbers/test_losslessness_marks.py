@@ -13,8 +13,10 @@ from reports.numbers.cases import losslessness
 from reports.numbers.metrics import derive
 from reports.numbers.speedups import best, is_lossless, is_uncompared, is_wrong
 from reports.page.charts.pareto import UNSHOWN, places
-from reports.record.run import CaseResult, Run, RunWriter, Sample, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run, Sample
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
+from reports.record.writer import RunWriter
 from reports.views.advice_text import markdown as advice_markdown
 from reports.views.tables import markdown_table, rows
 

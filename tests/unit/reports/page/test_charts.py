@@ -16,7 +16,9 @@ from reports.page.charts.solved import solving
 from reports.page.charts.speedup_chart import settings
 from reports.page.charts.telemetry import QUANTITIES, stretches, telemetry
 from reports.page.charts.time_split import splits
-from reports.record.run import Completion, RunWriter, Sample, read_run
+from reports.record.reader import read_run
+from reports.record.run import Completion, Sample
+from reports.record.writer import RunWriter
 
 BASE = "p/t=none,bf16/plain,greedy,dynamic"
 PLAIN = {"strategy": "plain", "do_sample": False, "cache": "dynamic"}

@@ -17,7 +17,9 @@ from planted_runs import HEADER, assisted, case, plain, write_large
 from reports.compare.changes import chosen_metrics, compare_runs
 from reports.numbers.metrics import METRICS, derive
 from reports.record.columns import open_journal
-from reports.record.run import Run, RunFileError, RunWriter, case_line, read_outline, read_run
+from reports.record.reader import read_outline, read_run
+from reports.record.run import Run, RunFileError
+from reports.record.writer import RunWriter, case_line
 
 Plant = Callable[..., Run]
 ROOT = Path(__file__).parents[4]

@@ -19,7 +19,8 @@ from reports.record.matching import (
     repeats,
     versions_key,
 )
-from reports.record.run import CaseResult, Run, RunFileError, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run, RunFileError
 
 Plant = Callable[..., Run]
 PUBLISHED = Path(__file__).parents[4] / "reports" / "published"

@@ -12,18 +12,10 @@ import pytest
 from planted_runs import ENGINE, HEADER, assisted, case, plain
 
 from reports.record.columns import open_journal
-from reports.record.run import (
-    INTERRUPTED,
-    CaseResult,
-    Round,
-    Run,
-    RunFileError,
-    RunWriter,
-    Sample,
-    read_outline,
-    read_run,
-    write_merged,
-)
+from reports.record.merging import write_merged
+from reports.record.reader import read_outline, read_run
+from reports.record.run import INTERRUPTED, CaseResult, Round, Run, RunFileError, Sample
+from reports.record.writer import RunWriter
 
 PLAIN, DRAFTED = "p/t=none,bf16/plain,greedy,dynamic", "p/t=none,d=none,bf16/assisted,k=3,greedy,dynamic"
 CASES = (
@@ -188,14 +180,14 @@ def test_rounds_of_a_case_that_no_line_describes_are_left_out_with_a_warning(tmp
     ("change", "wanted"),
     [
         ({"round": -1}, "round is -1, not a whole number of at least 0"),
-        ({"block": None}, "block is None, not a whole number of at least 0"),
-        ({"order": [3]}, "order is [3], not a list of texts"),
+        ({"block": None}, "block is None, not a whole number"),
+        ({"order": [3]}, "order[0] is 3, not a text"),
         ({"order": None}, "order is None, not a list of texts"),
         ({"disturbed": 3}, "disturbed is 3, not a text"),
         ({"machine": []}, "machine is [], not an object"),
         ({"cases": {PLAIN: 3}}, f"cases.{PLAIN} is 3, not an object"),
         ({"samples": {PLAIN: 3}}, f"samples.{PLAIN} is 3, not a list of objects"),
-        ({"samples": {PLAIN: [{"prompt": 0}]}}, "new_tokens is None, not a whole number of at least 1"),
+        ({"samples": {PLAIN: [{"prompt": 0}]}}, f"samples.{PLAIN}[0]: 'seconds' is missing"),
     ],
     ids=lambda value: str(value)[:30],
 )

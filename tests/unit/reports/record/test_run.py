@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.record.run import SCHEMA, CaseResult, Run, RunFileError, RunWriter, Sample, read_run, write_merged
+from reports.record.lines import SCHEMA
+from reports.record.merging import write_merged
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
+from reports.record.writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[4]
 SAMPLE = Sample(

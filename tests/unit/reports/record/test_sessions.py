@@ -12,7 +12,10 @@ from planted_runs import ENGINE, HEADER, case, plain
 
 from reports.gate.evidence import measurements
 from reports.numbers.speedups import drifts, speedup
-from reports.record.run import CaseResult, Run, RunWriter, read_run, write_merged
+from reports.record.merging import write_merged
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run
+from reports.record.writer import RunWriter
 
 Plant = Callable[..., Run]
 HERE: dict[str, Any] = HEADER["environment"]

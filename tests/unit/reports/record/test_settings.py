@@ -16,7 +16,9 @@ from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
 from reports.numbers.speedups import speedup
 from reports.record.matching import match
-from reports.record.run import Run, RunFileError, read_run, write_merged
+from reports.record.merging import write_merged
+from reports.record.reader import read_run
+from reports.record.run import Run, RunFileError
 from reports.record.settings import (
     DecodingPoint,
     EngineKey,

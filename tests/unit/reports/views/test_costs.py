@@ -13,7 +13,8 @@ from planted_runs import case, plain
 from rich.console import Console
 
 from reports.numbers.metrics import fact_values
-from reports.record.run import CaseResult, Run, read_run
+from reports.record.reader import read_run
+from reports.record.run import CaseResult, Run
 from reports.record.settings import current_id
 from reports.views.cost_table import columns, legend, markdown_table, rows, terminal_table
 from tools.readme import renewed
