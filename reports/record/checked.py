@@ -77,13 +77,6 @@ def fitted(values: Any, kind: type[T], where: str = "") -> T:
         raise _located(str(error), values, kind, where) from None
 
 
-def converted(values: Mapping[str, Any], kind: type[T], where: str) -> T:
-    """As `fitted`, for a dataclass of settings: the object holds all its fields, those at their defaults as well."""
-    refuse_not_finite(values, where)
-    made = fitted(values, kind, where)
-    return kind(**vars(made))  # msgspec leaves defaults to the class
-
-
 def unknown_to(values: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     """What a mapping holds beyond the fields of a type."""
     known = kind.__dataclass_fields__.keys()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -270,13 +269,19 @@ def _round(line: dict[str, Any], session: int) -> Round:
 
 
 def parse_line(raw: bytes) -> Any:
-    """The content of one line; Misfit if it is JSON only to Python, ValueError if it is none at all."""
+    """The content of one line. Misfit for what is JSON to Python only, ValueError for what is not JSON at all.
+
+    Halves of letters (surrogates), which a file name or a model may hold, are kept as they are.
+    """
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        with suppress(RecursionError):
-            refuse_not_finite(json.loads(raw))
-        raise Misfit("a line", raw[:100], f"JSON ({str(error).partition(':')[0]})") from None
+        try:
+            line = json.loads(raw)
+            refuse_not_finite(line)
+        except RecursionError:
+            raise Misfit("a line", raw[:100], f"JSON ({str(error).partition(':')[0]})") from None
+        return line
 
 
 def _parse_without_samples(raw: bytes) -> Any:
