@@ -20,6 +20,18 @@ from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings
 
 LEVEL = 0.05
+DERIVED = frozenset(
+    {
+        "problems",
+        "completions",
+        "solved",
+        "generated_tokens",
+        "generation_thr",
+        "seconds_per_problem",
+        "tokens_per_completion",
+    }
+)
+"""Metrics that `derive` gives beside pass@k."""
 NO_EVIDENCE = "no evidence of a difference"
 LEGEND = (
     "Difference: share of problems solved less the base's, in points, with its 95% interval (Tango; of several "
@@ -66,26 +78,32 @@ class HumanEvalRow:
 
 
 def derive(completions: Sequence[Completion], ks: Iterable[int]) -> dict[str, float]:
-    """Metrics of one case from its judged completions; empty ones give none.
+    """Metrics of one case from its judged completions; those without a verdict do not count.
 
     pass_at_k (unbiased, Chen et al. 2021), problems, completions, solved (problems with a passing completion),
     generated_tokens, generation_thr (tokens/s), seconds_per_problem, tokens_per_completion.
     """
-    if not completions:
+    judged = [completion for completion in completions if completion.status]
+    if not judged:
         return {}
-    verdicts = list(verdicts_of(completions).values())
-    tokens, seconds = sum(one.tokens for one in completions), sum(one.seconds for one in completions)
+    verdicts = list(verdicts_of(judged).values())
+    tokens, seconds = sum(made.tokens for made in judged), sum(made.seconds for made in judged)
     correct, samples = [sum(row) for row in verdicts], [len(row) for row in verdicts]
     return {
         **{f"pass_at_{k}": mean_pass_at_k(correct, samples, k) for k in ks if k <= min(samples)},
         "problems": len(verdicts),
-        "completions": len(completions),
+        "completions": len(judged),
         "solved": sum(count > 0 for count in correct),
         "generated_tokens": tokens,
         **({"generation_thr": tokens / seconds} if seconds > 0 else {}),
         "seconds_per_problem": seconds / len(verdicts),
-        "tokens_per_completion": tokens / len(completions),
+        "tokens_per_completion": tokens / len(judged),
     }
+
+
+def is_derived(name: str) -> bool:
+    """Whether a metric is one that completions give."""
+    return name.startswith("pass_at_") or name in DERIVED
 
 
 def verdicts_of(completions: Iterable[Completion]) -> dict[str, list[bool]]:

@@ -338,7 +338,7 @@ def positions(samples: Sequence[Sample]) -> list[tuple[int, int]]:
 
 
 def rederived(run: Run) -> Run:
-    """The run with the metrics that its own samples, telemetry and completions give, by the formulas of today.
+    """The run with the metrics that its own samples and telemetry give, by the formulas of today.
 
     What a file stores of a case serves only where it has no samples, as published figures have none; that is told.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.humaneval.experiment import Attempt, solve_problems
+from fixtures.humaneval.experiment import Attempt
 from fixtures.study import options
 from fixtures.study.study import StudyError
 from reports.numbers import humaneval
@@ -140,31 +140,32 @@ def journal(tmp_path):
     return writer
 
 
+def solved(case, engine, study, writer, earlier=()):
+    attempt = Attempt(case, engine, study)
+    judged = list(attempt.solve(writer, earlier))
+    assert judged == attempt.completions[len(attempt.completions) - len(judged) :] and judged
+    return attempt
+
+
 def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled, tiny_engine, tmp_path):
     study, case = sampled
-    writer = journal(tmp_path)
-    whole = Attempt()
-    solve_problems(case, tiny_engine(), study, (), whole, writer)
+    whole = solved(case, tiny_engine(), study, journal(tmp_path))
     assert (whole.new, len(whole.completions)) == (6, 6)
     assert whole.workload.prompt_form == "base" and whole.facts["verdicts"]
     assert whole.facts["batch_rows"] == 64 and whole.facts["largest_batch"] <= 6
 
-    interrupted, cut = Attempt(), journal(tmp_path / "cut")
-
-    def stop_after_two():
-        if len(interrupted.completions) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        solve_problems(case, tiny_engine(), study, (), interrupted, cut, on_completion=stop_after_two)
+    interrupted, cut = Attempt(case, tiny_engine(), study), journal(tmp_path / "cut")
+    judged = interrupted.solve(cut)
+    first_two = [next(judged), next(judged)]
+    judged.close()
+    assert first_two == interrupted.completions and interrupted.facts["host_rss_bytes"] > 0
     before = read_run(cut.path).completions
-    assert len(before) == 6 and sum(bool(one.status) for one in before) == 2
+    assert len(before) == 6 and sum(bool(made.status) for made in before) == 2
 
-    assert {one.rows for one in before} == {64}
-    resumed = Attempt()
-    before = [dataclasses.replace(one, rows=4) for one in before]
-    solve_problems(case, tiny_engine(), study, before[:5], resumed, cut)
-    assert {one.rows for one in resumed.completions} == {4}, "it goes on with as many rows as it began with"
+    assert {made.rows for made in before} == {64}
+    before = [dataclasses.replace(made, rows=4) for made in before]
+    resumed = solved(case, tiny_engine(), study, cut, before[:5])
+    assert {made.rows for made in resumed.completions} == {4}, "it goes on with as many rows as it began with"
     assert resumed.facts["batch_rows"] == 4
     assert resumed.new == 1, "only the completion that was not journalled"
     lines = cut.path.read_text().splitlines()
@@ -172,31 +173,25 @@ def test_an_interrupted_case_goes_on_without_generating_or_judging_twice(sampled
     assert sum('"kind":"verdict"' in line for line in lines) == 2 + 4
 
     def outcome(attempt):
-        return {(one.task_id, one.sample): (one.completion, one.status) for one in attempt.completions}
+        return {(made.task_id, made.sample): (made.completion, made.status) for made in attempt.completions}
 
     assert outcome(resumed) == outcome(whole), "samples come out the same after an interruption"
     assert len({text for text, _ in outcome(whole).values()}) >= 1
 
 
-def test_what_models_show_at_their_first_prompts_ends_a_case_before_anything_is_generated(
-    sampled, tiny_engine, tmp_path
-):
+def test_nothing_is_generated_before_the_first_completion_is_asked_for(sampled, tiny_engine, tmp_path):
     study, case = sampled
-    writer, attempt = journal(tmp_path), Attempt()
-
-    def look(prompts):
-        assert len(prompts) == 6 and all(prompts)
-        raise ValueError("not finite")
-
-    with pytest.raises(ValueError, match="not finite"):
-        solve_problems(case, tiny_engine(), study, (), attempt, writer, look=look)
+    writer, attempt = journal(tmp_path), Attempt(case, tiny_engine(), study)
+    assert len(attempt.prompts) == 6 and all(attempt.prompts)
+    judged = attempt.solve(writer)
     assert attempt.new == 0 and not read_run(writer.path).completions
+    assert next(judged).status and attempt.new == 6, "a batch is generated whole"
 
 
 def test_what_a_case_journals_gives_its_metrics(sampled, tiny_engine, tmp_path):
     study, case = sampled
-    writer, attempt = journal(tmp_path), Attempt()
-    solve_problems(case, tiny_engine(), study, (), attempt, writer)
+    writer = journal(tmp_path)
+    attempt = solved(case, tiny_engine(), study, writer)
     read = read_run(writer.path).completions
     assert humaneval.derive(read, (1, 2)) == humaneval.derive(attempt.completions, (1, 2))
     assert humaneval.derive(read, (1,))["generated_tokens"] == 36

@@ -148,7 +148,7 @@ def test_humaneval_that_is_ended_from_outside_is_recorded_too(
     def ended(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fixtures.humaneval.experiment.solve_problems", ended)
+    monkeypatch.setattr("fixtures.humaneval.experiment.Attempt", ended)
     with pytest.raises(KeyboardInterrupt):
         bench.solve(bench.cases[0], tiny_engine())
     bench.abandon()

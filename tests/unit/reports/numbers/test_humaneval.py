@@ -8,6 +8,7 @@ from scipy import stats
 
 from reports.numbers import humaneval
 from reports.numbers.exactness import scope
+from reports.numbers.reading import read_measured
 from reports.record.reader import read_run
 from reports.record.run import CaseResult, Completion
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
@@ -33,6 +34,32 @@ def test_metrics_of_one_case():
     assert found["generation_thr"] == pytest.approx(20.0)
     assert found["seconds_per_problem"] == pytest.approx(1.0)
     assert humaneval.derive([], (1,)) == {}
+
+
+def test_completions_without_a_verdict_do_not_count():
+    judged = completions("a", [1, 0])
+    unjudged = [replace(made, status="") for made in completions("a", [0, 0, 1], tokens=99)[2:]]
+    assert humaneval.derive([*judged, *unjudged], (1,)) == humaneval.derive(judged, (1,))
+    assert humaneval.derive(unjudged, (1,)) == {}
+    assert {name for name in humaneval.derive(judged, (1,)) if not humaneval.is_derived(name)} == set()
+
+
+@pytest.mark.parametrize("facts", [{"k": [1]}, {}], ids=["k told", "k by what is stored"])
+def test_what_a_file_stores_of_a_case_gives_way_to_what_its_completions_give(tmp_path, facts):
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.run({})
+    for made in completions("a", [1, 0, 1, 0]):
+        writer.completion(made)
+        writer.verdict(made)
+    stored = {"pass_at_1": 0.9, "solved": 9, "perplexity": 3.0}
+    for name, metrics in (("a", stored), ("published", {"pass_at_1": 0.72})):
+        writer.case(CaseResult(name, "ok", kind="humaneval", metrics=metrics, facts=facts))
+    writer.end({})
+    writer.close()
+    solved, published = read_measured(writer.path).cases
+    assert solved.metrics["pass_at_1"] == 0.5 and solved.metrics["solved"] == 2
+    assert solved.metrics["perplexity"] == 3.0, "completions do not hold it"
+    assert published.metrics == {"pass_at_1": 0.72}
 
 
 def test_mcnemar_on_known_counts():
