@@ -12,8 +12,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.numbers.formulas import Quantile
+from reports.numbers.formulas import Quantile, Ratio
 from reports.numbers.metrics import METRICS, Metric
+from reports.numbers.pairing import compared
 from reports.numbers.speedups import drifts, is_wrong
 from reports.numbers.statistics import Interval, holm, paired_quantile_ratio, paired_ratio_of_totals, ratio_p
 from reports.record.columns import SampleColumns
@@ -72,7 +73,7 @@ class Material:
     """The cases of a run that a claim may rest on: measured, decoding, and not found to be wrong.
 
     noise: log of the largest change of a baseline between its two measurements, which timings of other cases may hold
-    as well; a difference in speed counts only beyond it. targets: pair -> target model.
+    as well where their interval does not carry it. targets: pair -> target model.
     """
 
     run: Run
@@ -110,7 +111,7 @@ def material_of(run: Run) -> Material:
     return Material(
         run,
         cases,
-        max((abs(math.log(one.ratio)) for one in drifts(run)), default=0.0),
+        max((abs(math.log(one.ratio)) for one in drifts(run) if not one.paired), default=0.0),
         {str(pair.get("name")): str(pair.get("target", "")) for pair in pairs},
         {str(pair.get("name")): str(pair.get("draft") or "") for pair in pairs},
         repeats,
@@ -148,7 +149,8 @@ def compare(
 ) -> Comparison | None:
     """The ratio of a metric of `MEASURES`, head over base on the same prompts; None where it cannot be formed.
 
-    higher, lower: by more than the share `margin`. same: both ways within it. Timings have to clear the noise as well.
+    higher, lower: by more than the share `margin`. same: both ways within it. The interval of a timing is that of
+    `numbers.pairing`, which carries the machine; a quantile's does not, so that it has to clear the noise as well.
     """
     cases = (head.id, base.id)
     if material.published:
@@ -157,6 +159,11 @@ def compare(
             return None
         return _from_ratio(label, cases, first / second, None, 0, expect, margin, 0.0)
     measure = MEASURES[metric]
+    if isinstance(measure.formula, Ratio) and not measure.exact:
+        ratio = compared(material.measurements(head), material.measurements(base), material.run, measure.formula)
+        if ratio is None or ratio.interval.estimate <= 0:
+            return None
+        return _from_ratio(label, cases, ratio.interval.estimate, ratio.interval, ratio.units, expect, margin, 0.0)
     heads, bases = _terms(material.measurements(head), measure), _terms(material.measurements(base), measure)
     prompts = [prompt for prompt in bases if prompt in heads]
     tops = [[side[prompt][term] for prompt in prompts] for side in (bases, heads) for term in (0, 1)]

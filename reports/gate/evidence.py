@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.numbers.formulas import Quantile
+from reports.numbers.influence import correlation_length, log_and_influence
 from reports.numbers.metrics import METRICS
 from reports.numbers.statistics import RESAMPLES
 from reports.record.columns import SampleColumns
@@ -25,7 +26,6 @@ Series = Mapping[int, tuple[float, float]]  # prompt -> (what is counted, per wh
 
 CONFIRMING = "measured again to confirm a suspected regression"
 """Note of a repeated measurement that the gate asked for."""
-FEWEST_FOR_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,32 +143,11 @@ def change(
 
 def log_change(columns: Array, powers: Array) -> Change:
     """log prod(column total ** power) with its linearised error; columns are (terms, prompts), all positive."""
-    totals = columns.sum(axis=1)
-    log = float(powers @ np.log(totals))
-    influence = powers @ (columns / totals[:, None])  # adds up to zero
+    log, influence = log_and_influence(columns, powers)
     count = influence.size
     if count == 1:
         return Change(log, math.inf, 1)
     length = correlation_length(influence)
     units = influence if length == 1 else np.add.reduceat(influence, np.arange(count // length) * length)
-    error = math.sqrt(units.size / (units.size - 1) * float(units @ units))
+    error = math.sqrt(units.size / (units.size - 1) * float(units @ units)) / count
     return Change(log, error, int(units.size))
-
-
-def correlation_length(values: Array) -> int:
-    """How many consecutive rounds go together: (1 + r) / (1 - r) of the lag-one correlation r, rounded up.
-
-    1 where r is within what independent rounds show (2 / sqrt(n)), and at most a quarter of the rounds, so that at
-    least four units remain. Source: the integrated autocorrelation time of a first-order process.
-    """
-    count = values.size
-    if count < FEWEST_FOR_BLOCKS:
-        return 1
-    centred = values - values.mean()
-    spread = float(centred @ centred)
-    if spread == 0:
-        return 1
-    correlation = float(centred[1:] @ centred[:-1]) / spread
-    if correlation <= 2 / math.sqrt(count):
-        return 1
-    return min(math.ceil((1 + correlation) / (1 - correlation)), count // 4)

@@ -11,18 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from reports.numbers.influence import Vector, correlation_length, log_and_influence
 
 PRIOR_ROUNDS = 0.05
-"""How many rounds the prior of the effect counts for. The interval is at most a tenth wider than with the best choice
-for any number of rounds from 5 to 300."""
+"""How many rounds the prior of the effect counts for. The interval is at most a seventh wider than with the best
+choice for any number of rounds from 5 to 300."""
 
 LEAST_ROUNDS = 3  # below this no interval is narrow enough to be told
-SUSPECT = 1.645  # correlation beyond this many standard errors, one-sided 5%, is taken for true
-SHORTEST_SERIES = 8  # rounds below which a correlation cannot be told from luck
-LARGEST_CORRELATION = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +53,19 @@ def log_ratios(
     nobody saves. Entry i of all belongs to round i. base, case: seconds per token of a round, or seconds where
     tokens are given. Raises ValueError on empty, unequal, non-finite or non-positive input.
     """
-    columns: list[tuple[Sequence[float], float]] = [(base, 1.0), (case, -1.0)]
+    sides: list[Sequence[float] | Sequence[int]] = [base, case]
+    powers = [1.0, -1.0]
     if base_tokens is not None and case_tokens is not None:
-        columns += [(base_tokens, -1.0), (case_tokens, 1.0)]
+        sides, powers = [*sides, base_tokens, case_tokens], [*powers, -1.0, 1.0]
     elif base_tokens is not None or case_tokens is not None:
         raise ValueError("tokens are given for both or for neither")
-    total, moved = 0.0, np.zeros(len(base))
-    for values, sign in columns:
-        column = np.asarray(values, dtype=np.float64)
-        if column.shape != moved.shape or not column.size:
-            raise ValueError(f"rounds differ or there are none: {column.size} and {moved.size}")
-        if not np.isfinite(column).all() or column.min() <= 0:
-            raise ValueError("seconds and tokens of a round must be positive")
-        mean = float(column.mean())
-        total += sign * math.log(mean)
-        moved += sign * (column / mean - 1.0)
-    return total + moved
+    if len({len(side) for side in sides}) > 1 or not len(base):
+        raise ValueError(f"rounds differ or there are none: {', '.join(str(len(side)) for side in sides)}")
+    columns = np.array(sides, dtype=np.float64)
+    if not np.isfinite(columns).all() or columns.min() <= 0:
+        raise ValueError("seconds and tokens of a round must be positive")
+    log, moved = log_and_influence(columns, np.array(powers))
+    return log + moved
 
 
 def anytime(values: Sequence[float] | Vector, alpha: float = 0.05) -> tuple[float, float]:
@@ -108,31 +101,9 @@ def anytime_reach(rounds: float, alpha: float) -> float:
 
 
 def independent_rounds(values: Sequence[float] | Vector) -> float:
-    """Return how many independent rounds these count for: n over the length of the blocks that belong together."""
+    """Return how many independent rounds these count for: n over the length of the blocks that go together."""
     vector = np.asarray(values, dtype=np.float64)
-    return vector.size / block_length(float(correlation(vector)), vector.size)
-
-
-def correlation(values: Vector) -> float:
-    """Return the correlation of each value with the next one; 0 where they do not vary."""
-    centred = values - values.mean()
-    spread = float(centred @ centred)
-    return float(centred[1:] @ centred[:-1]) / spread if spread > 0 else 0.0
-
-
-def block_length(neighbours: float, rounds: int) -> float:
-    """Return how many consecutive rounds say as much as one independent one; 1 where they are not correlated.
-
-    neighbours: the correlation of each round with the next. (1 + r) / (1 - r) is the length for which the mean of
-    rounds whose correlation fades geometrically varies as that of independent ones. r is corrected for its bias in
-    short series (Marriott and Pope 1954), and taken for 0 unless chance gives less in 95%: a length guessed from noise
-    would only make intervals jump. A round is already paired, so that correlation is the exception: something
-    slow that hits one of the two cases only.
-    """
-    if rounds < SHORTEST_SERIES or neighbours <= SUSPECT / math.sqrt(rounds) - 1 / rounds:
-        return 1.0
-    corrected = min(LARGEST_CORRELATION, (neighbours + 1 / rounds) / (1 - 3 / rounds))
-    return min((1 + corrected) / (1 - corrected), rounds / 2)
+    return vector.size / correlation_length(vector)
 
 
 def precision_reached(ratios: Mapping[str, Sequence[float] | Vector], target: float, alpha: float = 0.05) -> bool:

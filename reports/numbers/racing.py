@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.numbers.anytime import SUSPECT, anytime_reach, block_length
+from reports.numbers.anytime import anytime_reach
+from reports.numbers.influence import block_length, least_correlation
 from reports.record.settings import DecodingPoint, EngineKey
 
 Matrix = npt.NDArray[np.float64]
@@ -246,10 +247,8 @@ def _pairwise(seconds: Matrix, alpha: float) -> tuple[Matrix, Matrix]:
     with np.errstate(divide="ignore", invalid="ignore"):
         neighbours = np.where(variances > 0, _of_differences(later) / variances, 0.0)
     reaches = np.full(variances.shape, anytime_reach(count, alpha))
-    for i, j in np.argwhere(neighbours > SUSPECT / math.sqrt(count) - 1 / count):
-        length = block_length(float(neighbours[i, j]), count)
-        if length > 1:
-            reaches[i, j] = anytime_reach(count / length, alpha)
+    for i, j in np.argwhere(neighbours > least_correlation(count)):
+        reaches[i, j] = anytime_reach(count / block_length(float(neighbours[i, j]), count), alpha)
     spreads = np.sqrt(np.maximum(variances, 0.0))
     half_widths = np.multiply(reaches, spreads, out=np.full(reaches.shape, np.inf), where=np.isfinite(reaches))
     return logs[:, None] - logs[None, :], half_widths

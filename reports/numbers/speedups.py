@@ -8,53 +8,64 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from reports.numbers.statistics import Interval, drift, paired_ratio
+from reports.numbers.formulas import NEW_TOKENS, SECONDS, Ratio
+from reports.numbers.pairing import Pairs, compared
+from reports.numbers.statistics import Interval, drift
 from reports.record.repeats import on_common_prompts
 from reports.record.run import CaseResult, Run, Sample
+
+PER_TOKEN = Ratio(SECONDS, NEW_TOKENS)
+PARTS, FEWEST_OF_A_PART = 5, 3  # parts of a run by rounds that drift is told between, and the rounds that one needs
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """Seconds per token of the baseline over those of the case, on the same prompts; above 1 the case is faster."""
+    """Seconds per token of the baseline over those of the case, on the same prompts; above 1 the case is faster.
+
+    pairs: which generations the interval pairs, see `reports.numbers.pairing`.
+    """
 
     baseline: str
     interval: Interval
+    pairs: Pairs = "prompts"
 
 
 @dataclass(frozen=True)
 class Drift:
     """The most that a baseline's seconds per token changed between two of its measurements that followed each other
-    (1.0: not at all); a case between these two is compared with both."""
+    (1.0: not at all); a case between these two is compared with both. paired: it took turns with all cases, the two are
+    parts of its rounds, and no speedup rests on the machine's being the same in both."""
 
     baseline: str
     ratio: float
     limit: float
+    paired: bool = False
 
     @property
     def unstable(self) -> bool:
-        return not (1 - self.limit <= self.ratio <= 1 + self.limit)
+        """Whether speedups rest on a machine that changed by more than the limit."""
+        return not self.paired and not (1 - self.limit <= self.ratio <= 1 + self.limit)
+
+    @property
+    def between(self) -> str:
+        """Between what it changed, and whether that matters."""
+        if self.paired:
+            return "between two fifths of the run; cases took turns, so no speedup rests on it"
+        return "between two of its measurements"
 
 
 def speedup(case: CaseResult, run: Run, *, same_engine: bool = False) -> Speedup | None:
     """The case against its baseline: plain, dynamic cache, unquantized, uncompiled; None if that was not measured.
 
-    same_engine: against plain decoding with the same target quantization, dtype and compile instead. The baseline
-    counts with the mean, per prompt, of its measurements before and after the case. It is not compared with itself.
+    same_engine: against plain decoding with the same target quantization, dtype and compile instead. A ratio of totals
+    over the rounds that both have; where cases did not take turns, over prompts, and the baseline counts with the mean,
+    per prompt, of its measurements before and after the case. It is not compared with itself.
     """
     measurements = baseline_measurements(case, run, same_engine=same_engine)
     if not case.measured or not measurements or run.is_own_baseline(case, same_engine=same_engine):
         return None
-    base = _mean_seconds(measurements)
-    pairs = [(base[sample.prompt], sample) for sample in case.samples if sample.prompt in base]
-    if not pairs:
-        return None
-    interval = paired_ratio(
-        [seconds for (seconds, _), _ in pairs],
-        [tokens for (_, tokens), _ in pairs],
-        [sample.seconds for _, sample in pairs],
-        [sample.new_tokens for _, sample in pairs],
-    )
-    return Speedup(measurements[0].id, interval)
+    found = compared(measurements, [case], run, PER_TOKEN)
+    return None if found is None else Speedup(measurements[0].id, found.interval, found.pairs)
 
 
 def baseline_measurements(case: CaseResult, run: Run, *, same_engine: bool = False) -> list[CaseResult]:
@@ -91,9 +102,12 @@ def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None
                 cases[:] = [*(cases if case.again else []), case]
     found = []
     for (name, _), cases in measured.items():
+        parts = _parts(cases[-1]) if cases and run.is_own_baseline(cases[-1]) else []
         ratios = [_change(first, again, latency) for first, again in pairwise(cases)]
+        ratios += [drift(first, again) for first, again in pairwise(parts)]
         if ratios:
-            found.append(Drift(name, max(ratios, key=lambda ratio: abs(math.log(ratio))), limit))
+            most = max(ratios, key=lambda ratio: abs(math.log(ratio)))
+            found.append(Drift(name, most, limit, paired=bool(parts)))
     return found
 
 
@@ -152,6 +166,19 @@ def competing(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> 
     ]
 
 
+def _parts(case: CaseResult) -> list[float]:
+    """Seconds per token of a baseline in each fifth of its rounds, in time; empty where it has too few or no rounds."""
+    generations = [sample for sample in (*case.samples, *case.repeats) if sample.round is not None]
+    rounds = list(dict.fromkeys(sorted((sample.visit, sample.round or 0) for sample in generations)))
+    if len(rounds) < PARTS * FEWEST_OF_A_PART:
+        return []
+    part_of = {place: number * PARTS // len(rounds) for number, place in enumerate(rounds)}
+    parts: list[list[Sample]] = [[] for _ in range(PARTS)]
+    for sample in generations:
+        parts[part_of[sample.visit, sample.round or 0]].append(sample)
+    return [_latency(part) for part in parts]
+
+
 def _change(first: CaseResult, again: CaseResult, latency: Callable[[CaseResult], float | None] | None) -> float:
     """How much slower a baseline became; on the prompts that both measurements have, where their samples are known."""
     if latency is None:
@@ -159,18 +186,6 @@ def _change(first: CaseResult, again: CaseResult, latency: Callable[[CaseResult]
     else:
         both = (latency(first) or 1.0, latency(again) or 1.0)
     return drift(*both)
-
-
-def _mean_seconds(measurements: Sequence[CaseResult]) -> dict[int, tuple[float, int]]:
-    """Per prompt: mean seconds and tokens over the measurements that have it."""
-    found: dict[int, list[Sample]] = {}
-    for measurement in measurements:
-        for sample in measurement.samples:
-            found.setdefault(sample.prompt, []).append(sample)
-    return {
-        prompt: (sum(s.seconds for s in samples) / len(samples), samples[0].new_tokens)
-        for prompt, samples in found.items()
-    }
 
 
 def _latency(samples: Sequence[Sample]) -> float:

@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from reports.numbers.influence import log_and_influence
+
 Array = npt.NDArray[np.float64]
 Numbers = Sequence[float] | Sequence[int] | npt.NDArray[np.floating] | npt.NDArray[np.integer]
 Alternative = Literal["two-sided", "greater", "less"]
@@ -28,7 +30,9 @@ MINIMUM_BEYOND = 4  # values beyond a quantile, below which its interval is not 
 class Interval:
     """An estimate with its confidence interval.
 
-    `method` is "bootstrap", "linearised", "score", or "none" where a single unit leaves the spread unknown.
+    `method` is "bootstrap", "linearised", "score", "t" of several parts of variance, "anytime" where it holds however
+    often one looks, or "none" where a single unit leaves the spread unknown. degrees: of freedom of Student's t, where
+    they are not one less than the units.
     """
 
     estimate: float
@@ -36,6 +40,7 @@ class Interval:
     high: float
     confidence: float = 0.95
     method: str = "bootstrap"
+    degrees: float | None = None
 
     def excludes(self, value: float) -> bool:
         """Return whether the whole interval lies on one side of `value`."""
@@ -129,7 +134,7 @@ def paired_ratio_of_totals(
 
 
 def ratio_p(interval: Interval, units: int, *, null: float = 1.0) -> float:
-    """Return the two-sided p-value that agrees with a ratio's interval over `units` prompts.
+    """Return the two-sided p-value that agrees with a ratio's interval over `units` prompts or rounds.
 
     It is below 1 - confidence exactly where the interval excludes `null`. 1 for a spread that is not known.
     """
@@ -139,11 +144,34 @@ def ratio_p(interval: Interval, units: int, *, null: float = 1.0) -> float:
         raise ValueError(f"null must be positive, not {null}")
     if units < 2 or not (interval.estimate > 0 and math.isfinite(interval.high)):
         return 1.0
+    degrees = units - 1.0 if interval.degrees is None else interval.degrees
     distance = abs(math.log(interval.estimate / null))
-    error = math.log(interval.high / interval.estimate) / _t_quantile(units, interval.confidence)
+    error = math.log(interval.high / interval.estimate) / t_quantile(degrees, interval.confidence)
     if error == 0:
         return 0.0 if distance > 0 else 1.0
-    return min(1.0, 2 * float(stdtr(units - 1, -distance / error)))
+    return min(1.0, 2 * float(stdtr(degrees, -distance / error)))
+
+
+def interval_of_log(log: float, parts: Sequence[tuple[float, float]], confidence: float = 0.95) -> Interval:
+    """Return exp(log) with the interval of an error that has several parts, each (variance, degrees of freedom).
+
+    Student's t with the degrees of freedom of Satterthwaite 1946: those of the parts, each counting with its share of
+    the variance; never narrower than by the first part alone, which a second one of more degrees would else shorten. A
+    part without variance says nothing.
+    """
+    known = [(variance, degrees) for variance, degrees in parts if variance > 0]
+    variance: float = math.fsum(part for part, _ in known)
+    if not known:
+        return Interval(math.exp(log), math.exp(log), math.exp(log), confidence, "t")
+    if not math.isfinite(variance):
+        return Interval(math.exp(log), 0.0, math.inf, confidence, "none")
+    degrees = variance**2 / math.fsum(part**2 / of_part for part, of_part in known)
+    first, of_first = known[0]
+    reach = max(
+        t_quantile(degrees, confidence) * math.sqrt(variance), t_quantile(of_first, confidence) * math.sqrt(first)
+    )
+    reach = min(reach, 700.0)
+    return Interval(math.exp(log), math.exp(log - reach), math.exp(log + reach), confidence, "t", degrees)
 
 
 def paired_quantile_ratio(
@@ -171,7 +199,7 @@ def paired_quantile_ratio(
     draws = np.quantile(second[drawn], share, axis=1) / np.quantile(first[drawn], share, axis=1)
     estimate = float(np.quantile(second, share) / np.quantile(first, share))
     error = float(np.log(draws).std() * math.sqrt(count / (count - 1)))
-    reach = math.exp(min(_t_quantile(count, confidence) * error, 700.0))
+    reach = math.exp(min(t_quantile(count - 1, confidence) * error, 700.0))
     return Interval(estimate, estimate / reach, estimate * reach, confidence, "bootstrap")
 
 
@@ -262,15 +290,15 @@ def _interval(columns: Array, powers: Array, resamples: int, seed: int, confiden
         draws = _product(_resample_counts(count, resamples, seed) @ units.T, powers)
         if draws.min() > 0 and draws.max() < math.inf:  # else a resample without any event: its log has no spread
             error, method = float(np.log(draws).std() * math.sqrt(count / (count - 1))), "bootstrap"
-    reach = math.exp(min(_t_quantile(count, confidence) * error, 700.0))
+    reach = math.exp(min(t_quantile(count - 1, confidence) * error, 700.0))
     return Interval(estimate, estimate / reach, estimate * reach, confidence, method)
 
 
 def _linearised_error(units: Array, powers: Array) -> float:
     """Return the delta-method standard error of log prod(column total ** power)."""
     count = units.shape[1]
-    influence = powers @ (units / units.sum(axis=1, keepdims=True))  # sums to zero
-    return math.sqrt(count / (count - 1) * float(influence @ influence))
+    _, influence = log_and_influence(units, powers)
+    return math.sqrt(float(influence @ influence) / (count * (count - 1)))
 
 
 def _product(totals: Array, powers: Array) -> Array:
@@ -287,12 +315,13 @@ def _resample_counts(units: int, resamples: int, seed: int) -> Array:
     return np.bincount(flat.ravel(), minlength=resamples * units).reshape(resamples, units).astype(np.float64)
 
 
-@lru_cache(maxsize=256)
-def _t_quantile(units: int, confidence: float) -> float:
+@lru_cache(maxsize=1024)
+def t_quantile(degrees: float, confidence: float) -> float:
+    """Return how many standard errors the interval of Student's t reaches to either side."""
     from scipy.special import stdtrit
 
     normal_quantile(confidence)
-    return float(stdtrit(units - 1, 0.5 + confidence / 2))
+    return float(stdtrit(degrees, 0.5 + confidence / 2))
 
 
 def normal_quantile(confidence: float) -> float:

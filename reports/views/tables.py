@@ -73,7 +73,7 @@ def notes(run: Run) -> list[str]:
                 f"(limit {100 * drift.limit:g}%); the machine is noisy or busy, do not trust small differences"
             )
         else:
-            found.append(f"drift: {drift.baseline} at most {change} per token between two of its measurements")
+            found.append(f"drift: {drift.baseline} at most {change} per token {drift.between}")
     found += prediction_lines(run)
     found += _case_notes(run)
     if not run.complete:

@@ -86,11 +86,6 @@ def faded(generator: np.random.Generator, rows: int, rounds: int, fading: float)
 
 
 def test_correlated_rounds_count_for_fewer() -> None:
-    assert at.block_length(0.5, 7) == 1.0
-    assert at.block_length(0.1, 60) == 1.0
-    assert at.block_length(-0.4, 60) == 1.0
-    assert at.block_length(0.6, 100_000) == pytest.approx(4.0, rel=0.001)
-    assert at.block_length(0.99, 20) <= 10
     series = faded(np.random.default_rng(5), 1_000, 60, 0.6)
     anyhow = np.mean([abs(row.mean()) > stats.t.ppf(0.975, 59) * row.std() / math.sqrt(59) for row in series])
     told = []
