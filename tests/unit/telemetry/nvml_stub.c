@@ -11,6 +11,8 @@
  *   STUB_THROTTLE     bit mask of clock event reasons; STUB_MIG 1 for MIG mode; STUB_HANG_US a power reading that blocks
  *   STUB_CARDS        how many cards there are; STUB_POWER_LIMIT milliwatts enforced on the first (default 300000, as built)
  *   STUB_PROCESSES    1: this process alone uses the cards; STUB_ECC 0: their memory corrects no errors
+ *   STUB_NEIGHBOUR    percentage at which process 1 computes on the cards; STUB_OWN_PID the number that this process is
+ *                     listed by, as in a container; STUB_SM_CLOCK megahertz (default 900)
  *   STUB_LOG          file to which initialization, shutdown and the thread of each power reading are written
  * -DWITHOUT_<group> leaves that group's symbols out. Device 0 is the GPU of UUID ...bbbb, device 1 that of ...aaaa;
  * their figures differ by a factor of two.
@@ -185,8 +187,21 @@ int nvmlDeviceGetMemoryInfo_v2(device_t *d, memory_v2_t *memory) {
 int nvmlDeviceGetComputeRunningProcesses_v3(device_t *d, unsigned *count, process_t *out) {
     CHECK();
     if (*count < 2 || !out) { *count = 2; return 7; }
-    out[0] = (process_t){(unsigned)getpid(), FACTOR(d) * (3ull << 30), 0, 0};
+    out[0] = (process_t){(unsigned)number("STUB_OWN_PID", getpid()), FACTOR(d) * (3ull << 30), 0, 0};
     out[1] = (process_t){1u, 5ull << 30, 0, 0};
+    *count = (unsigned)number("STUB_PROCESSES", 2);
+    return 0;
+}
+#endif
+#ifndef WITHOUT_PROCESSUTILIZATION
+typedef struct { unsigned pid; unsigned long long stamp; unsigned sm, memory, encoder, decoder; } use_t;
+int nvmlDeviceGetProcessUtilization(device_t *d, use_t *out, unsigned *count, unsigned long long seen) {
+    (void)d; CHECK();
+    uint64_t now = now_us();
+    (void)seen;
+    if (*count < 2 || !out) { *count = 2; return 7; }
+    out[0] = (use_t){(unsigned)number("STUB_OWN_PID", getpid()), now, 90, 50, 0, 0};
+    out[1] = (use_t){1u, now, (unsigned)number("STUB_NEIGHBOUR", 0), 0, 0, 0};
     *count = (unsigned)number("STUB_PROCESSES", 2);
     return 0;
 }
@@ -223,7 +238,7 @@ int nvmlDeviceGetTotalEnergyConsumption(device_t *d, unsigned long long *millijo
 #ifndef WITHOUT_CLOCKS
 int nvmlDeviceGetClockInfo(device_t *d, unsigned kind, unsigned *mhz) {
     CHECK();
-    *mhz = (kind == 1 ? 900u : kind == 2 ? 1500u : 0u) * FACTOR(d);
+    *mhz = (kind == 1 ? (unsigned)number("STUB_SM_CLOCK", 900) : kind == 2 ? 1500u : 0u) * FACTOR(d);
     return 0;
 }
 #endif
