@@ -68,7 +68,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Change:
+class LevelChange:
     """The level of a series changed at `at`, the first run of the new level. before, after: means of the segments
     (geometric for latencies); p_value: adjusted, see above; environment: what else differs between the two runs on
     either side."""
@@ -81,7 +81,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Series:
+class Trend:
     """One metric of one case on one hardware, oldest run first."""
 
     hardware: str
@@ -91,9 +91,9 @@ class Series:
     unit: str
     better: Direction
     points: tuple[Point, ...]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[LevelChange, ...] = ()
 
-    def is_better(self, change: Change) -> bool | None:
+    def is_better(self, change: LevelChange) -> bool | None:
         """Whether a change is an improvement; None where the metric has no direction."""
         if self.better == "same":
             return None
@@ -106,12 +106,12 @@ class History:
 
     folder: Path
     sources: tuple[Source, ...]
-    series: tuple[Series, ...]
+    series: tuple[Trend, ...]
     unreadable: tuple[Unreadable, ...]
     warnings: tuple[str, ...] = ()
 
     @property
-    def changes(self) -> list[tuple[Series, Change]]:
+    def changes(self) -> list[tuple[Trend, LevelChange]]:
         """All changes, the most recent first."""
         found = [(series, change) for series in self.series for change in series.changes]
         return sorted(found, key=lambda pair: pair[1].at.started_at, reverse=True)
@@ -207,7 +207,7 @@ def _sources(runs: Sequence[Run]) -> list[Source]:
     return found
 
 
-def _series(runs: Sequence[Run], sources: Sequence[Source]) -> list[Series]:
+def _series(runs: Sequence[Run], sources: Sequence[Source]) -> list[Trend]:
     """Series in the order in which their cases first appear, by hardware."""
     points: dict[tuple[str, str, str], list[Point]] = {}
     names: dict[tuple[str, str, str], str] = {}
@@ -218,7 +218,7 @@ def _series(runs: Sequence[Run], sources: Sequence[Source]) -> list[Series]:
                 points.setdefault(key, []).append(Point(source, value, interval))
                 names[key] = case.id
     return [
-        Series(
+        Trend(
             hardware=hardware,
             case=names[hardware, same, metric],
             identity=same,
@@ -247,7 +247,7 @@ def _values(case: CaseResult) -> list[tuple[str, float, Interval | None]]:
     return found
 
 
-def _judged(series: Sequence[Series], runs: dict[Source, Run]) -> list[Series]:
+def _judged(series: Sequence[Trend], runs: dict[Source, Run]) -> list[Trend]:
     """The series with their changes, adjusted over all of them."""
     found: list[tuple[int, int, float, float, float]] = []
     for number, one in enumerate(series):
@@ -260,12 +260,12 @@ def _judged(series: Sequence[Series], runs: dict[Source, Run]) -> list[Series]:
             before, after = (math.exp(mean) if logarithmic else mean for mean in means)
             found.append((number, place, before, after, p_value))
     adjusted = holm([p_value for *_, p_value in found]) if found else []
-    changes: dict[int, list[Change]] = {}
+    changes: dict[int, list[LevelChange]] = {}
     for (number, place, before, after, _), p_value in zip(found, adjusted, strict=True):
         if p_value < LEVEL:
             earlier, at = series[number].points[place - 1].source, series[number].points[place].source
             differences = environment_differences(runs[earlier], runs[at])
-            changes.setdefault(number, []).append(Change(at, before, after, p_value, differences))
+            changes.setdefault(number, []).append(LevelChange(at, before, after, p_value, differences))
     return [dataclasses.replace(one, changes=tuple(changes.get(number, ()))) for number, one in enumerate(series)]
 
 

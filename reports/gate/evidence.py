@@ -29,7 +29,7 @@ CONFIRMING = "measured again to confirm a suspected regression"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LogChange:
     """log(head / base) of one timing, above 0 if slower. error: within the runs, over `units` (inf if unknown)."""
 
     log: float
@@ -99,7 +99,7 @@ def level(measured: Series, share: float | None = None) -> float:
     return math.log(sum(top for top, _ in measured.values()) / sum(bottom for _, bottom in measured.values()))
 
 
-def quantile_change(base: Series, head: Series, share: float) -> Change:
+def quantile_change(base: Series, head: Series, share: float) -> LogChange:
     """The change of a quantile from base to head over the prompts that both have, with the bootstrap's error.
 
     Prompts are drawn with their pair, in runs as long as their changes go together. Raises ValueError without a prompt
@@ -112,18 +112,18 @@ def quantile_change(base: Series, head: Series, share: float) -> Change:
     log = math.log(float(np.quantile(second, share) / np.quantile(first, share)))
     count = len(prompts)
     if count == 1:
-        return Change(log, math.inf, 1)
+        return LogChange(log, math.inf, 1)
     length = correlation_length(np.log(second / first))
     starts = np.random.default_rng(0).integers(count, size=(RESAMPLES, math.ceil(count / length)))
     drawn = ((starts[:, :, None] + np.arange(length)) % count).reshape(RESAMPLES, -1)[:, :count]
     logs = np.log(np.quantile(second[drawn], share, axis=1) / np.quantile(first[drawn], share, axis=1))
     units = count // length
-    return Change(log, float(logs.std()) * math.sqrt(units / (units - 1)), units)
+    return LogChange(log, float(logs.std()) * math.sqrt(units / (units - 1)), units)
 
 
 def change(
     base: Series, head: Series, *, base_control: Series | None = None, head_control: Series | None = None
-) -> Change:
+) -> LogChange:
     """The change from base to head over the prompts that all have, less the controls' own change if they are given.
 
     Raises ValueError without a prompt in common.
@@ -141,13 +141,13 @@ def change(
     return log_change(columns, powers)
 
 
-def log_change(columns: Array, powers: Array) -> Change:
+def log_change(columns: Array, powers: Array) -> LogChange:
     """log prod(column total ** power) with its linearised error; columns are (terms, prompts), all positive."""
     log, influence = log_and_influence(columns, powers)
     count = influence.size
     if count == 1:
-        return Change(log, math.inf, 1)
+        return LogChange(log, math.inf, 1)
     length = correlation_length(influence)
     units = influence if length == 1 else np.add.reduceat(influence, np.arange(count // length) * length)
     error = math.sqrt(units.size / (units.size - 1) * float(units @ units)) / count
-    return Change(log, error, int(units.size))
+    return LogChange(log, error, int(units.size))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.gate.thresholds import GateRules
-from reports.gate.timing import Measured, Sides
+from reports.gate.timing import MeasuredCase, Sides
 from reports.gate.verdicts import Fault, FaultKind
 from reports.numbers.exactness import bytes_of, missing_tasks
 from reports.numbers.speedups import baseline_measurements
@@ -129,7 +129,7 @@ def lost_timings(lost: Sequence[tuple[Sides, str]], rules: GateRules) -> list[Fa
     return found
 
 
-def _lost_tasks(base: Measured, head: Measured) -> list[str]:
+def _lost_tasks(base: MeasuredCase, head: MeasuredCase) -> list[str]:
     if head.case.kind != "humaneval":
         return []
     return missing_tasks(completions_of(base.run, base.case), completions_of(head.run, head.case))

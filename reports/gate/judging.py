@@ -25,7 +25,7 @@ from reports.gate.faults import (
     unmeasured,
 )
 from reports.gate.thresholds import GateRules, fits
-from reports.gate.timing import OWN_SPREAD_BLOCKS, Measured, Sides, judge_timings, report_timings, timing_tests
+from reports.gate.timing import OWN_SPREAD_BLOCKS, MeasuredCase, Sides, judge_timings, report_timings, timing_tests
 from reports.gate.verdicts import Fault, Gate, Judgement, Verdict
 from reports.numbers.exactness import (
     ExactComparison,
@@ -177,10 +177,12 @@ def _newest_first(base: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return kept, notes
 
 
-def _in_runs(case: CaseResult, first: Run, others: Sequence[tuple[Run, Mapping[str, CaseResult]]]) -> list[Measured]:
+def _in_runs(
+    case: CaseResult, first: Run, others: Sequence[tuple[Run, Mapping[str, CaseResult]]]
+) -> list[MeasuredCase]:
     """The case in each of the runs that has it; in the first, this very result."""
     found = [(run, by_identity.get(identity(case))) for run, by_identity in others]
-    return [Measured(case, first), *(Measured(other, run) for run, other in found if other is not None)]
+    return [MeasuredCase(case, first), *(MeasuredCase(other, run) for run, other in found if other is not None)]
 
 
 def _indexed(runs: Sequence[Run]) -> list[tuple[Run, dict[str, CaseResult]]]:
@@ -211,16 +213,16 @@ def _badness(one: Judgement) -> tuple[int, bool]:
     return _WORST_FIRST.index(one.verdict), "; " not in one.detail
 
 
-def _with_repeats(measured: Sequence[Measured]) -> list[Measured]:
+def _with_repeats(measured: Sequence[MeasuredCase]) -> list[MeasuredCase]:
     """The measurements, and after each the good ones of the same case that were made again in its run."""
     found = []
     for one in measured:
         good = [again for again in repeats(one.case, one.run) if unmeasured(again, one.run) is None]
-        found += [one, *(Measured(again, one.run) for again in good)]
+        found += [one, *(MeasuredCase(again, one.run) for again in good)]
     return found
 
 
-def _comparisons(base: Measured, head: Measured, same_machine: bool) -> list[tuple[ExactComparison, Scope]]:
+def _comparisons(base: MeasuredCase, head: MeasuredCase, same_machine: bool) -> list[tuple[ExactComparison, Scope]]:
     where = scope(base.case, head.case, head.run, same_machine=same_machine)
     if head.case.kind == "humaneval":
         before, now = completions_of(base.run, base.case), completions_of(head.run, head.case)

@@ -27,7 +27,7 @@ import numpy as np
 from reports.gate.between import Between, between_runs
 from reports.gate.calibration import Noise
 from reports.gate.evidence import (
-    Change,
+    LogChange,
     Series,
     change,
     is_timed,
@@ -51,7 +51,7 @@ OWN_SPREAD_BLOCKS = 4
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCase:
     """One case in one run."""
 
     case: CaseResult
@@ -62,8 +62,8 @@ class Measured:
 class Sides:
     """One case in the runs of base and of head. interleaved: base[i] and head[i] were measured in one block."""
 
-    base: tuple[Measured, ...]
-    head: tuple[Measured, ...]
+    base: tuple[MeasuredCase, ...]
+    head: tuple[MeasuredCase, ...]
     interleaved: bool = False
 
     @property
@@ -144,7 +144,7 @@ class _Timing:
     control: Series | None = None
     share: float | None = None
 
-    def to(self, head: _Timing) -> Change:
+    def to(self, head: _Timing) -> LogChange:
         if self.share is not None:
             return quantile_change(self.own, head.own, self.share)
         return change(self.own, head.own, base_control=self.control, head_control=head.control)
@@ -154,16 +154,16 @@ class _Timing:
         return math.exp(level(self.own, self.share) - (level(self.control) if self.control else 0.0))
 
 
-def _timings(one: Measured) -> dict[str, _Timing]:
+def _timings(one: MeasuredCase) -> dict[str, _Timing]:
     return _with_speedup(measurements(one.case, one.run), one)
 
 
-def _confirmation(one: Measured) -> dict[str, _Timing]:
+def _confirmation(one: MeasuredCase) -> dict[str, _Timing]:
     """The timings of a suspect that was measured again at the end of its run."""
     return _with_speedup(measurements(one.case, one.run, confirming=True), one)
 
 
-def _with_speedup(measured: Sequence[CaseResult], one: Measured) -> dict[str, _Timing]:
+def _with_speedup(measured: Sequence[CaseResult], one: MeasuredCase) -> dict[str, _Timing]:
     """The timings, and the speedup over plain decoding in the same run, which slows down with the machine too."""
     found = {metric: _Timing(own, share=share_of(metric)) for metric, own in timing_series(measured).items()}
     latency = found.get(latency_name(one.case))

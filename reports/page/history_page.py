@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from reports.compare.trends import LATENCY, Change, History, Point, Series, Source
+from reports.compare.trends import LATENCY, History, LevelChange, Point, Source, Trend
 
 MOST_CHARTS = 120  # more make the page slow; those with changes are drawn first, the rest is in the table
 TITLES = {LATENCY: "time per token", "accept_rate": "accept rate", "pass_at_1": "HumanEval pass@1"}
@@ -92,7 +92,7 @@ def as_json(history: History) -> dict[str, Any]:
     }
 
 
-def verdict(series: Series, change: Change) -> str:
+def verdict(series: Trend, change: LevelChange) -> str:
     """`better`, `worse` or `changed`."""
     better = series.is_better(change)
     return "changed" if better is None else "better" if better else "worse"
@@ -122,7 +122,7 @@ def _machines(history: History) -> list[Machine]:
 
 def _turns(history: History) -> list[Turn]:
     """The changes by the run at which they begin, the most recent first."""
-    by_run: dict[Source, list[tuple[Series, Change]]] = {}
+    by_run: dict[Source, list[tuple[Trend, LevelChange]]] = {}
     for series, change in history.changes:
         by_run.setdefault(change.at, []).append((series, change))
     return [
@@ -141,7 +141,7 @@ def _turns(history: History) -> list[Turn]:
     ]
 
 
-def _drawn(series: Series, with_chart: bool) -> Drawn:
+def _drawn(series: Trend, with_chart: bool) -> Drawn:
     return Drawn(
         title=TITLES[series.metric],
         case=series.case,
@@ -154,7 +154,7 @@ def _drawn(series: Series, with_chart: bool) -> Drawn:
     )
 
 
-def _chart(series: Series) -> str:
+def _chart(series: Trend) -> str:
     import altair as alt
 
     from reports.page.charts.figure import FIRST, THIRD, axis, draw, values
@@ -189,7 +189,7 @@ def _chart(series: Series) -> str:
     return draw(alt.layer(*layers), height=170, label=_spoken(series))
 
 
-def _spoken(series: Series) -> str:
+def _spoken(series: Trend) -> str:
     """The text alternative of a chart: range, last value and changes."""
     factor, unit = _scale(series)
     figures = [factor * point.value for point in series.points]
@@ -201,7 +201,7 @@ def _spoken(series: Series) -> str:
     return f"{text} Changes: {changes}." if changes else f"{text} No change of level found."
 
 
-def _change_text(series: Series, change: Change) -> str:
+def _change_text(series: Trend, change: LevelChange) -> str:
     factor, unit = _scale(series)
     ratio = f" ({change.after / change.before - 1:+.1%})" if change.before else ""
     return (
@@ -210,14 +210,14 @@ def _change_text(series: Series, change: Change) -> str:
     )
 
 
-def _figures(series: Series, point: Point) -> tuple[str, str]:
+def _figures(series: Trend, point: Point) -> tuple[str, str]:
     factor, unit = _scale(series)
     interval = point.interval
     spread = f"{factor * interval.low:.4g} to {factor * interval.high:.4g}" if interval else ""
     return f"{factor * point.value:.4g} {unit}", spread
 
 
-def _scale(series: Series) -> tuple[float, str]:
+def _scale(series: Trend) -> tuple[float, str]:
     return (1000.0, "ms/token") if series.metric == LATENCY else (1.0, series.unit)
 
 

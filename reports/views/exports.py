@@ -52,7 +52,7 @@ _SAMPLE_FIGURES = (
 
 
 @dataclass(frozen=True)
-class Figure:
+class ExportedFigure:
     """One metric of one case; interval: over prompts, where the metric is a ratio of totals with samples."""
 
     case: CaseResult
@@ -63,7 +63,7 @@ class Figure:
     interval: Interval | None
 
 
-def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[Figure]:
+def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[ExportedFigure]:
     """Every finite metric of every case whose figures stand but repeats of baselines, in the order of the run file.
 
     metrics: only these; raises RunFileError for one that no case has.
@@ -79,7 +79,7 @@ def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[Figure]:
         for name, value in case.metrics.items():
             if (not metrics or name in metrics) and _finite(value):
                 unit, better = _meaning(name)
-                yield Figure(case, name, unit, better, value, _interval(case, name))
+                yield ExportedFigure(case, name, unit, better, value, _interval(case, name))
 
 
 def github_action_benchmark(run: Run, direction: Literal["smaller", "bigger"], metrics: Sequence[str] = ()) -> str:

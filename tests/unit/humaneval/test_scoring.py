@@ -17,8 +17,8 @@ import pytest
 from fixtures.humaneval.__main__ import main
 from fixtures.humaneval.scoring import (
     Fenced,
-    Sample,
     Scored,
+    SubmittedCompletion,
     fenced,
     read_problems,
     read_samples,
@@ -198,7 +198,7 @@ def test_result_is_worded_as_in_the_package(status: Any, detail: str, text: str)
 
 def _scored(task_id: str, good: bool) -> Scored:
     verdict = Verdict("passed" if good else "failed", "", 0.1, 0.1)
-    return Scored(Sample(task_id, "", {"task_id": task_id, "completion": ""}), verdict)
+    return Scored(SubmittedCompletion(task_id, "", {"task_id": task_id, "completion": ""}), verdict)
 
 
 def test_pass_at_k_equals_the_closed_form() -> None:
@@ -317,7 +317,7 @@ BODY = "    return 1\n"
     ],
 )
 def test_answers_in_markdown_are_counted_by_kind(completion: str, counted: Fenced) -> None:
-    sample = Sample("a", completion, {})
+    sample = SubmittedCompletion("a", completion, {})
     broken = Verdict("failed", "SyntaxError: invalid syntax (program, line 3)", 0.1, 0.1)
     assert fenced([Scored(sample, broken)]) == counted
     assert fenced([Scored(sample, Verdict("failed", "AssertionError", 0.1, 0.1))]).count == 0

@@ -17,7 +17,7 @@ from planted_runs import HEADER, assisted, case, plain
 from scipy import stats
 
 from reports.__main__ import main
-from reports.compare.trends import History, Series, change_places, history
+from reports.compare.trends import History, Trend, change_places, history
 from reports.page.history_page import page, verdict
 from reports.record.run import CaseResult, Run, RunFileError
 
@@ -51,7 +51,7 @@ def _cases(value: float, **more: Any) -> list[CaseResult]:
     return [case("p/plain", [plain(0, 10 * value * 0.9), plain(1, 10 * value * 1.1)], **more)]
 
 
-def only(found: History) -> Series:
+def only(found: History) -> Trend:
     (series,) = found.series
     return series
 

@@ -12,7 +12,7 @@ from scipy import stats
 from simulated_runs import QUIET, simulated
 
 from reports.gate.calibration import Noise
-from reports.gate.evidence import Change, change, correlation_length
+from reports.gate.evidence import LogChange, change, correlation_length
 from reports.gate.judging import gate, suspects
 from reports.gate.thresholds import GateRules
 from reports.gate.timing import TimingTest, judge_timings
@@ -34,7 +34,7 @@ def test_a_change_is_the_ratio_of_totals_and_a_control_takes_its_own_off():
 
 
 def test_only_prompts_that_all_have_count_and_one_prompt_has_no_known_error():
-    assert change({0: (1.0, 1.0), 1: (9.0, 1.0)}, {0: (2.0, 1.0), 5: (7.0, 1.0)}) == Change(math.log(2), math.inf, 1)
+    assert change({0: (1.0, 1.0), 1: (9.0, 1.0)}, {0: (2.0, 1.0), 5: (7.0, 1.0)}) == LogChange(math.log(2), math.inf, 1)
     with pytest.raises(ValueError, match="no prompt in common"):
         change({0: (1.0, 1.0)}, {1: (1.0, 1.0)})
 
