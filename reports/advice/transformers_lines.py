@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports.record.plain_text import one_line, printable
 from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint, EngineKey
 
@@ -44,12 +45,17 @@ model.forward = forward"""
 @dataclass(frozen=True)
 class Weights:
     """Where a pair's weights come from, as the run's header names them. target, draft: hub ids, `@revision` after
-    it, folders, or names of embedded and synthetic models."""
+    it, folders, or names of embedded and synthetic models. own_code: those of them whose authors' code was let run."""
 
     source: str
     target: str
     draft: str | None
     same_tokenizer: bool
+    own_code: frozenset[str] = frozenset()
+
+    def of_code(self, model: str) -> str:
+        """The argument with which a model's own code runs, where it was let run."""
+        return ", trust_remote_code=True" if model in self.own_code else ""
 
 
 def weights_of(run: Run, pair: str) -> Weights:
@@ -61,6 +67,7 @@ def weights_of(run: Run, pair: str) -> Weights:
                 str(entry.get("target", pair)),
                 entry.get("draft"),
                 entry.get("tokenizers", "same") == "same",
+                frozenset(map(str, entry.get("own_code") or ())),
             )
     return Weights("hub", pair, None, True)
 
@@ -87,14 +94,15 @@ def transformers_lines(case: CaseResult, run: Run) -> list[str]:
         name, made = _QUANTIZED[quant]
         lines += f"{name} = {made.format(double=double, dtype=dtype)}".split("\n")
     settings = f'dtype={dtype}, device_map={{"": "{device}"}}'
-    settings += f', attn_implementation="{engine.attention}"' if engine.attention != "sdpa" else ""
-    lines += _loading("model", "TARGET", weights.target, settings, quants[0])
-    revision = _revision(weights.target)
-    lines.append(f"tokenizer = AutoTokenizer.from_pretrained(TARGET{revision})")
+    settings += f", attn_implementation={_quoted(engine.attention)}" if engine.attention != "sdpa" else ""
+    target, draft = weights.target, weights.draft or ""
+    lines += _loading("model", "TARGET", target, settings + weights.of_code(target), quants[0])
+    lines.append(f"tokenizer = AutoTokenizer.from_pretrained(TARGET{_revision(target)}{weights.of_code(target)})")
     if with_draft:
-        lines += _loading("assistant", "DRAFT", weights.draft or "", settings, quants[1])
+        lines += _loading("assistant", "DRAFT", draft, settings + weights.of_code(draft), quants[1])
         if not weights.same_tokenizer:
-            lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{_revision(weights.draft or '')})")
+            own = f"{_revision(draft)}{weights.of_code(draft)}"
+            lines.append(f"assistant_tokenizer = AutoTokenizer.from_pretrained(DRAFT{own})")
         lines += _fitting(case)
     lines += _put_aside(aside)
     lines += _draft_knobs(point)
@@ -114,9 +122,9 @@ def _ids(weights: Weights, with_draft: bool) -> list[str]:
         lines.append("TARGET = str(target_folder())  # the embedded model; put your model's id here")
         return [*lines, *(["DRAFT = str(draft_folder())"] if with_draft else []), ""]
     remark = "  # a synthetic shape: put your model's id here" if weights.source == "synthetic" else ""
-    lines = [f"TARGET = {_identifier(weights.target)!r}{remark}".replace("'", '"')]
+    lines = [f"TARGET = {_quoted(_identifier(weights.target))}{remark}"]
     if with_draft:
-        lines.append(f"DRAFT = {_identifier(weights.draft or '')!r}".replace("'", '"'))
+        lines.append(f"DRAFT = {_quoted(_identifier(weights.draft or ''))}")
     return [*lines, ""]
 
 
@@ -134,9 +142,9 @@ def _put_aside(aside: Mapping[str, Any]) -> list[str]:
     lines = []
     for role, name in (("target", "model"), ("draft", "assistant")):
         if role in aside:
-            own = f"{name}.generation_config"
+            own, asked = f"{name}.generation_config", one_line(", ".join(aside[role]))
             lines += [
-                f"# measured without what the {role}'s generation_config.json asks for: {', '.join(aside[role])}",
+                f"# measured without what the {role}'s generation_config.json asks for: {asked}",
                 f"{own} = GenerationConfig(eos_token_id={own}.eos_token_id, pad_token_id={own}.pad_token_id)",
             ]
     return lines
@@ -169,7 +177,7 @@ def _draft_knobs(point: DecodingPoint) -> list[str]:
     return [
         "# transformers reads these three from the drafting model's own generation config, nowhere else",
         f"{holder}.generation_config.num_assistant_tokens = {point.assist_toks}",
-        f'{holder}.generation_config.num_assistant_tokens_schedule = "{point.assist_schedule or "constant"}"',
+        f"{holder}.generation_config.num_assistant_tokens_schedule = {_quoted(point.assist_schedule or 'constant')}",
         f"{holder}.generation_config.assistant_confidence_threshold = {point.confidence_threshold or 0.0}",
     ]
 
@@ -205,7 +213,7 @@ def _arguments(case: CaseResult, weights: Weights) -> dict[str, str]:
     if cache == "none":
         found["use_cache"] = "False"
     elif cache != "dynamic":
-        found["cache_implementation"] = f'"{cache}"'
+        found["cache_implementation"] = _quoted(cache)
     if (case.engine.compile or cache == "static") and case.engine.compile_mode != "stock":
         found["disable_compile"] = "True"  # of generate's own compiling, which would come on top or uninvited
     return found
@@ -217,4 +225,9 @@ def _identifier(model: str) -> str:
 
 def _revision(model: str) -> str:
     revision = model.partition("@")[2] if _identifier(model) != model else ""
-    return f', revision="{revision}"' if revision else ""
+    return f", revision={_quoted(revision)}" if revision else ""
+
+
+def _quoted(text: str) -> str:
+    """A text as Python writes it in double quotes: whatever a run file holds, it stays a text."""
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'

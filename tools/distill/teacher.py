@@ -76,8 +76,10 @@ def make_shards(
     todo = [step for step in plan if not (folder / f"{step[0]}.safetensors").exists()]
     if not todo:
         return
-    model = AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16).eval().to(device)
-    tokenizer = AutoTokenizer.from_pretrained(target)
+    model = (
+        AutoModelForCausalLM.from_pretrained(target, dtype=torch.bfloat16, trust_remote_code=False).eval().to(device)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(target, trust_remote_code=False)
     pool: dict[tuple[str, bool], list[Passage]] = {}
     for passage in passages():
         pool.setdefault((passage.kind, passage.held_out), []).append(passage)

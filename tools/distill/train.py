@@ -84,7 +84,7 @@ def train(model: LlamaForCausalLM, shards: Path, checkpoint: Path, settings: Set
     )
     first = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device)
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable
@@ -233,3 +234,26 @@ def test_the_embedded_pair_is_found_by_its_folders(lines_of: Any) -> None:
 
 def test_a_pair_that_the_header_does_not_hold_is_taken_for_a_target(planted: Callable[..., Run]) -> None:
     assert weights_of(planted(), "q").target == "q"
+
+
+def test_a_hostile_run_file_puts_no_code_into_the_lines(lines_of: Callable[..., list[str]]) -> None:
+    hostile = 'a/b"; raise SystemExit #\nraise SystemExit\\@r"; raise SystemExit #\x1b\u202e模'
+    pair = PAIR | {"target": hostile, "draft": hostile}
+    point = ASSISTED | {"assist_schedule": 'constant"; raise SystemExit #', "cache": '"; raise SystemExit #'}
+    lines = lines_of(
+        point, pair=pair, aside={"target": [hostile], "draft": [hostile]}, attention='x"; raise SystemExit'
+    )
+    text = "\n".join(lines)
+    assert not any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(text)))
+    assert all(line.isprintable() for line in lines)
+    target = next(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign))
+    assert ast.literal_eval(target.value) == hostile.partition("@")[0]
+
+
+@pytest.mark.parametrize("let", [["owner/target@abc123"], []])
+def test_code_of_a_models_authors_runs_in_the_lines_where_it_was_let_run(
+    lines_of: Callable[..., list[str]], let: list[str]
+) -> None:
+    lines = lines_of(ASSISTED, pair=PAIR | {"own_code": let})
+    loading = [line for line in lines if "(TARGET" in line or "TARGET," in line or "DRAFT," in line]
+    assert ["trust_remote_code=True" in line for line in loading] == [bool(let), bool(let), False]
