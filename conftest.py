@@ -22,7 +22,7 @@ from fixtures.suite.session import BenchSession
 from fixtures.suite.tracking import check_tracking
 from reports.record.plain_text import one_line, tolerate_any_text
 from reports.record.reader import read_run
-from reports.record.run import CaseResult
+from reports.record.run import CaseResult, RunWriteError
 from reports.views.tables import print_run
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ ESTIMATE = pytest.StashKey[dict[str, str]]()
 ESTIMATED = pytest.StashKey[list[str]]()
 LONGEST_REFUSAL = 1000  # characters: some list what may be chosen
 OVER = pytest.StashKey[bool]()
+FINISHED = pytest.StashKey[bool]()
+LOST = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,9 +98,13 @@ def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.
 def pytest_runtestloop(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
     planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
-    if bench is None or not planned or session.config.option.collectonly:
+    if bench is None or not (planned or bench.nothing_left) or session.config.option.collectonly:
         return
     try:
+        if bench.nothing_left:
+            bench.finish()
+            session.config.stash[FINISHED] = True
+            return
         bench.begin(planned)
     except (ValueError, CaseFailed) as error:
         raise pytest.UsageError(one_line(error, LONGEST_REFUSAL)) from None
@@ -158,6 +164,8 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Call
             result = bench.measure(case, engine, timed, again=again or bool(note), note=note)
         except (CaseSkipped, CaseFailed) as over:
             _end(over)
+        except RunWriteError as lost:
+            _stop(lost)
         except pytest.fail.Exception as ended:  # by a plugin: where in the libraries it struck helps nobody
             ended.pytrace = False
             raise
@@ -181,6 +189,8 @@ def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResul
             return bench.solve(case, engine)
         except (CaseSkipped, CaseFailed) as over:
             _end(over)
+        except RunWriteError as lost:
+            _stop(lost)
         except pytest.fail.Exception as ended:
             ended.pytrace = False
             raise
@@ -195,6 +205,11 @@ def _end(ended: CaseSkipped | CaseFailed) -> NoReturn:
     raise pytest.fail.Exception(str(ended), pytrace=False) from None  # its words once, without where they were raised
 
 
+def _stop(lost: RunWriteError) -> NoReturn:
+    """End the run: what else it measured would be lost."""
+    pytest.exit(one_line(lost, LONGEST_REFUSAL), returncode=pytest.ExitCode.INTERRUPTED)
+
+
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """The progress line says how a case went; pytest's dots would only cut through it."""
     drawing = config.stash.get(BEGUN, False) and not config.stash.get(OVER, False)
@@ -207,13 +222,26 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if session.config.stash.get(BEGUN, False):
         bench = session.config.stash[SESSION]
         ran_through = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.shouldfail
-        (bench.end if ran_through else bench.abandon)()
+        try:
+            (bench.end if ran_through else bench.abandon)()
+        except RunWriteError as lost:
+            bench.abandon()
+            session.config.stash[LOST] = one_line(lost, LONGEST_REFUSAL)
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         session.config.stash[OVER] = True
+    elif session.config.stash.get(FINISHED, False) and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for line in config.stash.get(ESTIMATED, ()):
         terminalreporter.write_line(line)
+    if LOST in config.stash:
+        terminalreporter.write_line(config.stash[LOST], red=True)
+    if config.stash.get(FINISHED, False):
+        path = config.stash[SESSION].path
+        print_run(read_run(path), terminalreporter)
+        terminalreporter.write_line(f"Nothing was left to measure. Run file: {path}")
     if config.stash.get(BEGUN, False):
         bench = config.stash[SESSION]
         print_run(read_run(bench.path), terminalreporter)

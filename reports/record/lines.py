@@ -43,7 +43,7 @@ class StudySection(TypedDict, total=False):
 
     name: str
     description: str
-    drift_limit: Annotated[float, Meta(ge=0, lt=1)]
+    drift_limit: Annotated[float, Meta(ge=0)]
     pairs: list[PairSection]
     workload: dict[str, Any]
     claims: list[dict[str, Any]]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fixtures.suite.session import REPEAT_PROMPTS
 from reports.record.reader import read_run
+from reports.record.writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,6 +80,34 @@ def test_a_run_is_interrupted_then_killed_and_then_finished(
     drafting = [case for case in measured if case.point.speculative]
     assert [case.facts["losslessness"]["verdict"] for case in drafting] == ["equal"] * 3, "the baseline is remembered"
 
+    whole = results.read_bytes()
+    without_end = whole[: whole.rindex(b'{"kind":"end"')]
+    results.write_bytes(without_end)
+    first_writer = RunWriter(results)
+    second_writer = run_bench(*study, "--resume", results)
+    first_writer.close()
+    assert second_writer.returncode == 4 and results.read_bytes() == without_end
+    assert f"run.jsonl: process {os.getpid()} writes it; wait for its end or write another file" in second_writer.stderr
+    ended = run_bench(*study, "--resume", results)
+    assert ended.returncode == 0 and "Nothing was left to measure" in ended.stdout, ended.stdout
+    assert read_run(results).complete and read_run(results).cases == last.cases
+
     other = run_bench("--study", tiny_study, "--num-samples", 3, "--resume", results)
     assert other.returncode == 4
     assert "its study differs from this run's; start a new run file" in other.stdout + other.stderr
+
+
+def test_a_full_disk_ends_the_run_at_once_and_what_is_there_stays_whole(
+    tiny_study: Path, tmp_path: Path, run_bench: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    results = tmp_path / "run.jsonl"
+    arguments = ("--study", tiny_study, "--num-samples", 2, "--results", results, "-p", "full_disk")
+    full = run_bench(*arguments, PYTHONPATH=str(Path(__file__).parent))
+    output = full.stdout + full.stderr
+    assert full.returncode == 2, output
+    told = [line for line in output.splitlines() if "cannot be written" in line]
+    assert len(told) == 1 and f"make room and go on with --resume {results}" in told[0], output
+    assert "Traceback" not in output and "FAILED" not in output
+    run = read_run(results)
+    assert len(run.cases) == 1 and not run.warnings and not run.complete
+    assert run.cases[0].id in output, "the table of what was measured is shown"
