@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from fixtures.measuring import quiet
 from fixtures.measuring.case import Measured
-from fixtures.measuring.environment import card_mark, environment, hardware
+from fixtures.measuring.environment import card_mark, cpu_model, environment, hardware
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, StudyError, Sweep, Workload
 from fixtures.suite.session import BenchSession
 from fixtures.telemetry import cards
+from fixtures.telemetry.conditions import Conditions, Observation
 
 CUDA = torch.device("cuda:0")
 SERIAL = "11111111-2222-3333-4444-555555555555"
@@ -40,6 +42,46 @@ def test_a_gpu_runs_hardware_has_its_limits_and_its_host_and_no_serial(card: Cal
     assert facts["gpu"] == "NVIDIA L4" and facts["cpu"]
     assert (facts["gpu_power_limit_watts"], facts["gpu_max_sm_clock_mhz"], facts["gpu_ecc"]) == (72.0, 2040, True)
     assert SERIAL not in json.dumps(environment(CUDA))
+
+
+def test_the_processor_s_name_is_linux_own_and_else_what_py_cpuinfo_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "cpuinfo"
+    known.write_text("processor : 0\nmodel name\t: AMD EPYC 9R14\nflags : bf16\n")
+    assert cpu_model(known) == "AMD EPYC 9R14"
+    arm = tmp_path / "arm"
+    arm.write_text("processor : 0\nCPU implementer : 0x41\nCPU part : 0xd4f\n")
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: {"brand_raw": "Neoverse-V2"})
+    assert cpu_model(arm) == cpu_model(tmp_path / "nothing") == "Neoverse-V2"
+    monkeypatch.setattr("cpuinfo.get_cpu_info", dict)
+    assert cpu_model(arm), "the architecture is better than nothing"
+
+
+def test_a_run_begins_with_what_is_doubtful_of_the_threads_that_compute(
+    card: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card(SERIAL)
+    monkeypatch.setattr(quiet, "LOOK_SECONDS", 0.0)
+    looked: list[tuple[int, Any]] = []
+
+    def look(threads: int, uuid: Any, **_: Any) -> Conditions:
+        looked.append((threads, uuid))
+        busy = [] if len(looked) > 1 else [Observation("other processes", "doubtful", "a build", "end it")]
+        governor = Observation("frequency", "doubtful", "the governor is powersave", "sudo cpupower")
+        return Conditions({"foreign_cores": 0.5}, (governor, *busy))
+
+    monkeypatch.setattr(quiet, "look", look)
+    told: list[str] = []
+    found = quiet.ready_machine(torch.device("cpu"), 0.0, told.append)
+    assert (told, found.facts) == (
+        ["the governor is powersave: sudo cpupower", "a build: end it"],
+        {"foreign_cores": 0.5},
+    )
+    found = quiet.ready_machine(CUDA, 60.0, told.append)
+    assert told[2:] == ["the governor is powersave: sudo cpupower"], "by then it was quiet"
+    assert looked == [(torch.get_num_threads(), None), *[(1, SERIAL)] * (quiet.QUIET_LOOKS + 1)]
+    assert found.facts.keys() == {"foreign_cores", "waited_seconds"}
 
 
 def test_a_mark_tells_cards_apart_within_a_run_only(card: Callable[..., None]) -> None:

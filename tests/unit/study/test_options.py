@@ -55,6 +55,8 @@ BAD = [
     ({"case_timeout": "0"}, ["--case-timeout", "'0'", "a time above 0"]),
     ({"case_timeout": "-5"}, ["--case-timeout", "'-5'", "a time above 0"]),
     ({"time_budget": "soon"}, ["--time-budget", "'soon'", "10m, 2.5h"]),
+    ({"quiet_wait": "a while"}, ["--quiet-wait", "'a while'", "10m, 2.5h"]),
+    ({"quiet_wait": "0"}, ["--quiet-wait", "'0'", "above 0"]),
     ({"time_budget": "nan"}, ["--time-budget", "'nan'", "10m, 2.5h"]),
     ({"device": "tpu"}, ["--device", "'tpu'", "auto, cpu, cuda"]),
     ({"device": "cpu:1"}, ["--device", "'cpu:1'", "auto, cpu, cuda"]),
