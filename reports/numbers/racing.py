@@ -21,6 +21,7 @@ Matrix = npt.NDArray[np.float64]
 
 RACE_ALPHA = 0.05
 RACE_LEAST_ROUNDS = 5
+FUTILE_ROUNDS = 15  # before these the estimates are too rough to say what will not be decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,30 @@ class Race:
             for standing in self.standings()
             if standing.case != self.leader
         )
+
+    def over(self, rounds: int | None = None) -> bool:
+        """Whether to end the race: it is decided, or nothing more will be until it has had `rounds` rounds.
+
+        The second is asked from FUTILE_ROUNDS on, and true where every case that may still be dropped lies closer
+        behind the leader than its interval would reach by then if all goes on as so far. To end a race for that drops
+        nobody, so that it makes no mistake more likely: what is left is not told apart.
+        """
+        if self.decided():
+            return True
+        if rounds is None or self._rounds < max(self._least, FUTILE_ROUNDS):
+            return False
+        return all(
+            standing.case in self._baselines
+            or standing.behind <= standing.half_width * self._shrunk(standing.rounds, rounds)
+            for standing in self.standings()
+            if standing.case != self.leader
+        )
+
+    def _shrunk(self, rounds: int, until: int) -> float:
+        """What becomes of the half-width over so many rounds when the race goes on until that round."""
+        more = max(0, until - self._rounds)
+        reach = anytime_reach(rounds, self._alpha)
+        return anytime_reach(rounds + more, self._alpha) / reach if math.isfinite(reach) else 1.0
 
     def join(self, case: str, *, baseline: bool = False) -> None:
         """Let a further case compete from the next round on; it is compared over the rounds that it has."""

@@ -123,3 +123,16 @@ def test_wrong_seconds_are_refused() -> None:
         race.add(0, {"a": 1.0, "b": 0.0})
     with pytest.raises(ValueError, match="alpha"):
         Race("ab", baselines="a", alpha=1.5)
+
+
+def test_a_race_is_over_when_nothing_more_would_be_decided_in_its_rounds() -> None:
+    rounds = drawn(5, 20, {"plain": 0.5, "a": 0.0, "b": 0.005, "c": 0.4})
+    race = Race(["plain", "a", "b", "c"], baselines=["plain"])
+    raced(race, rounds[:10])
+    assert not race.over(60), "too early to say"
+    raced(race, rounds[10:])
+    assert race.running == ("plain", "a", "b")
+    assert not race.decided()
+    assert race.over(60)
+    assert not race.over(100_000), "so many rounds would tell half a percent"
+    assert not race.over(), "without an end there is always more to learn"
