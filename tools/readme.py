@@ -18,13 +18,16 @@ from reports.claims.original import CLAIMS, evaluate
 from reports.gate.calibration import read_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import DEFAULT_THRESHOLDS, PYPROJECT, read_rules
-from reports.numbers import humaneval
 from reports.numbers.reading import read_measured
 from reports.page.pictures import Picture, pictures
 from reports.record.matching import environment_differences
 from reports.record.run import Run, RunFileError
-from reports.views import claims_text, cost_table
+from reports.views import claims_text
+from reports.views.cost_table import cost_sheet
 from reports.views.gate_text import change_text, headline, remarks
+from reports.views.headline import recommended_lines
+from reports.views.humaneval_table import humaneval_sheet
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, markdown
 from reports.views.tables import legend, markdown_table, notes, title
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,28 +42,33 @@ BLOCK = re.compile(
 
 def speed(run: Run) -> str:
     """The table of all decode cases, with the machine above and what it means below."""
-    below = "\n".join(f"- {note}" for note in notes(run))
+    below = "\n".join(f"- {note}" for note in (*recommended_lines(run), *notes(run)))
     return "\n\n".join([f"**{title(run)}**", markdown_table(run), legend(run), below])
 
 
 def fastest(run: Run) -> str:
     """The table of the fastest decode cases and of the baseline that they are compared with, without remarks."""
-    return "\n\n".join([f"**{title(run)}**", markdown_table(run, most=SHORT_TABLE_ROWS), legend(run)])
+    told = "; ".join(recommended_lines(run))
+    return "\n\n".join([f"**{title(run)}**", markdown_table(run, most=SHORT_TABLE_ROWS), f"{told}.", legend(run)])
 
 
 def solved(run: Run) -> str:
     """The table of HumanEval cases and their paired comparison."""
-    return f"**{title(run)}**\n\n{humaneval.markdown_table(run)}"
+    return _with_notes(humaneval_sheet(run), run)
 
 
 def beside_time(run: Run) -> str:
     """The table of what settings cost apart from time."""
-    return f"**{title(run)}**\n\n{cost_table.markdown_table(run)}"
+    return _with_notes(cost_sheet(run), run)
+
+
+def _with_notes(sheet: Sheet, run: Run) -> str:
+    return "\n\n".join([f"**{title(run)}**", markdown(sheet), *sheet.notes])
 
 
 def claims(*runs: Run) -> str:
     """The original study's claims on several runs, side by side."""
-    return claims_text.markdown_table([claims_text.Column(run, evaluate(run, CLAIMS)) for run in runs])
+    return claims_text.markdown_table([claims_text.ClaimsOfRun(run, evaluate(run, CLAIMS)) for run in runs])
 
 
 def pictured(run: Run) -> str:
@@ -97,12 +105,18 @@ def compared(folder: Path) -> str:
     base, head = _blocks(folder, "base"), _blocks(folder, "head")
     found = gate(base, head, read_rules(PYPROJECT, head[0].header.get("study")), interleaved=True)
     differs = ", ".join(f"{one.key} {one.base} -> {one.head}" for one in environment_differences(base[0], head[0]))
-    lines = ["| case | metric | head against base [98%] | verdict |", "|:---|:---|---:|:---|"]
-    lines += [
-        f"| `{one.case}` | {one.metric} | {change_text(one)} | {one.verdict} |"
-        for one in found.judgements
-        if not one.exact
-    ]
+    timings = Sheet(
+        columns=(
+            SheetColumn("case", "case", code=True),
+            SheetColumn("metric", "metric"),
+            SheetColumn("change", "head against base [98%]", align="right"),
+            SheetColumn("verdict", "verdict"),
+        ),
+        rows=tuple(
+            SheetRow((one.case, one.metric, change_text(one), one.verdict)) for one in found.judgements if not one.exact
+        ),
+    )
+    lines = [markdown(timings)]
     lines += ["", *(f"- {line}" for line in (*remarks(found), headline(found)))]
     return f"**{title(base[0])}; {len(base)} blocks; {differs}**\n\n" + "\n".join(lines)
 

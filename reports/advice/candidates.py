@@ -1,4 +1,4 @@
-"""Which setting to use: the fastest case that meets constraints, what it was chosen over, and the Pareto front.
+"""Which setting to use under constraints, by the rule of `numbers.decision`; what it was chosen over; the Pareto front.
 
 Pure: from a run file to frozen dataclasses. What limits the chosen case and what to try next is in bottleneck.py, the
 Python lines that set it in transformers_lines.py, rendering in advice_text.py.
@@ -8,50 +8,72 @@ different questions). A case whose greedy output was found wrong is never one.
 
 memory: the peak that the allocator handed out on a GPU; elsewhere the weights of what the setting needs, see cases.py.
 
+Without constraints the answer is that of every other view: a setting that decodes the same model. A bound on memory or
+on pass@1 says what else is wanted of the answers, so quantized settings compete there, too, unless the same model or
+losslessness is asked for.
+
 quality: pass@1 of the same target (pair, quantization, dtype, cache) where the run holds it, else its perplexity, else
-whether the case keeps the baseline's answers. Two cases are compared by the best of the three that both have.
+whether it decodes the same model. Two cases are compared by the best of the three that both have.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.advice.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.advice.transformers_lines import transformers_lines, weights_of
-from reports.numbers.cases import GIB, Memory, memory_of, of_full_length, seconds_per_token
-from reports.numbers.speedups import Speedup, is_lossless, is_wrong, speedup
-from reports.numbers.statistics import Interval, paired_ratio
-from reports.record.run import CaseResult, Run, RunFileError, Sample
+from reports.numbers.answers import SameOutput, is_lossless, is_same_model, is_wrong, same_output
+from reports.numbers.cases import GIB, Memory, memory_of, of_full_length, pays_off_after, seconds_per_token
+from reports.numbers.decision import (
+    Decision,
+    Separation,
+    Standing,
+    decisions,
+    quantized_faster,
+    separation,
+    separation_from_plain,
+)
+from reports.numbers.speedups import Drift, Speedup, drifts
+from reports.record.run import CaseResult, Run, RunFileError
 
 SAME_MEMORY, SAME_PERPLEXITY = 1.02, 1.01  # what differs by less counts as equal on the front
+NOTHING_TO_COMPARE = "nothing to recommend: no plain decoding was measured to compare with; measure it (-k plain)"
 MOST_PROMPTS = 1_000  # more are never suggested: settings that close are equal in practice
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a setting must meet. max_memory: bytes; min_pass_at_1: share; lossless: no quantization that decides on
-    tokens, and the output compared with plain decoding's; sampled: advise on sampling cases instead of greedy ones."""
+    """What a setting must meet. max_memory: bytes; min_pass_at_1: share; lossless: plain decoding's very output on
+    every prompt; same_model: nothing that decides on tokens is quantized, and outputs part where rounding explains
+    it; sampled: advise on sampling cases instead of greedy ones."""
 
     max_memory: float | None = None
     min_pass_at_1: float | None = None
     lossless: bool = False
+    same_model: bool = False
     sampled: bool = False
+
+    @property
+    def own_model(self) -> bool:
+        """Whether only settings that decode the same model compete."""
+        return self.same_model or self.lossless or (self.max_memory is None and self.min_pass_at_1 is None)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory, pass_at_1,
-    perplexity: None where the run does not hold them."""
+    perplexity: None where the run does not hold them. same_model, lossless, output: see `numbers.answers`."""
 
     case: CaseResult
     tokens_per_second: float
     memory: Memory | None
     pass_at_1: float | None
     perplexity: float | None
+    same_model: bool
     lossless: bool
+    output: SameOutput | None
 
     @property
     def id(self) -> str:
@@ -59,36 +81,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Separation:
-    """The best against another candidate: seconds per token of the other over the best's, on common prompts.
-
-    prompts_needed: how many would shrink the interval so far that it excludes 1, if the estimate stays; None where
-    it is separated, or no number of prompts would do.
-    """
-
-    other: str
-    ratio: Interval
-    prompts: int
-    prompts_needed: int | None
-
-    @property
-    def separated(self) -> bool:
-        return self.ratio.excludes(1.0)
-
-
-@dataclass(frozen=True)
 class Advice:
     """The advice for one target model.
 
     front: Pareto-optimal candidates (speed, memory, quality), fastest first, of all candidates, constrained or not.
-    runner_up: the second fastest that meets the constraints. against: the runner-up first, then every further
-    candidate that the best is not separated from; those without common prompts cannot be judged and are not in it.
-    excluded: how many candidates each constraint rules out.
+    runner_up: the setting of the next largest ratio that meets the constraints. against: the runner-up first, then
+    every further one that the best is not separated from; those without common prompts cannot be judged and are not in
+    it.
+    excluded: how many candidates each constraint rules out. unstable: baselines that changed more than they may.
+    pays_off_after: generated tokens that earn compiling and warming up back.
     """
 
     target: str
     best: Candidate
-    speedup: Speedup | None
+    decision: Decision
     candidates: int
     excluded: dict[str, int]
     front: tuple[Candidate, ...]
@@ -97,6 +103,14 @@ class Advice:
     bottleneck: Bottleneck
     suggestions: tuple[Suggestion, ...]
     lines: tuple[str, ...]
+    quantized_faster: Standing | None = None
+    unstable: tuple[Drift, ...] = ()
+    pays_off_after: int | None = None
+
+    @property
+    def speedup(self) -> Speedup | None:
+        """None where plain decoding is the best."""
+        return self.decision.speedup
 
 
 @dataclass(frozen=True)
@@ -119,30 +133,29 @@ def advise(run: Run, constraints: Constraints | None = None) -> list[Advice]:
     constraint excludes how many, and what would be enough.
     """
     constraints = constraints or Constraints()
-    everyone = candidates(run, sampled=constraints.sampled)
+    everyone = candidates(run, sampled=_sampled(run, constraints))
     if not everyone:
         kind, remedy = ("sampled", "drop --sampled") if constraints.sampled else ("greedy", "add --sampled")
         raise RunFileError(f"{run.path}: no {kind} case was measured at the study's length; measure some, or {remedy}")
-    advised = [_advice(target, group, run, constraints) for target, group in _by_target(everyone, run).items()]
-    found = [one for one in advised if one is not None]
+    advised = [_advice(group, run, constraints) for group in _by_target(everyone, run).values()]
+    found = [one for one in advised if isinstance(one, Advice)]
     if not found:
-        raise RunFileError(f"{run.path}: {_nothing_meets(everyone, constraints)}")
+        raise RunFileError(
+            f"{run.path}: {'; '.join(dict.fromkeys(one.why for one in advised if isinstance(one, NoAdvice)))}"
+        )
     return found
 
 
 def without_advice(run: Run, constraints: Constraints) -> list[NoAdvice]:
-    """The targets of the run that have candidates of which none meets the constraints, in the order of the run file."""
-    tests = _tests(constraints)
-    return [
-        NoAdvice(
-            target,
-            len(group),
-            {name: sum(not test(one) for one in group) for name, test in tests.items()},
-            _nothing_meets(group, constraints),
-        )
-        for target, group in _by_target(candidates(run, sampled=constraints.sampled), run).items()
-        if not any(all(test(one) for test in tests.values()) for one in group)
-    ]
+    """The targets of the run that have candidates of which none can be recommended, in the order of the run file."""
+    everyone = candidates(run, sampled=_sampled(run, constraints))
+    advised = [_advice(group, run, constraints) for group in _by_target(everyone, run).values()]
+    return [one for one in advised if isinstance(one, NoAdvice)]
+
+
+def _sampled(run: Run, constraints: Constraints) -> bool:
+    """Sampled cases where they are asked for, or nothing else was measured."""
+    return constraints.sampled or not candidates(run)
 
 
 def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
@@ -162,7 +175,9 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
             memory=memory_of(case),
             pass_at_1=_pass_at_1(case, scored.get(_target_key(case, run), ())),
             perplexity=perplexities.get(_target_key(case, run)),
-            lossless=is_lossless(case),
+            same_model=is_same_model(case),
+            lossless=is_lossless(case, run),
+            output=same_output(case, run),
         )
         for case in sorted(of_full_length(run), key=lambda case: place[case.id])
         if (seconds := seconds_per_token(case)) and not is_wrong(case)
@@ -176,55 +191,48 @@ def pareto_front(everyone: Iterable[Candidate]) -> tuple[Candidate, ...]:
     return tuple(one for one in fastest_first if not any(_dominates(other, one) for other in fastest_first))
 
 
-def separation(best: CaseResult, other: CaseResult, again: Mapping[str, Sequence[CaseResult]]) -> Separation | None:
-    """How surely the best is faster than another case; None if they share no prompt.
-
-    again: the repeated measurements by case id; a baseline counts with the mean of all its times per prompt.
-    """
-    if best.workload.prompts_sha256 != other.workload.prompts_sha256:
-        return None
-    mine, theirs = _per_prompt(best, again), _per_prompt(other, again)
-    prompts = sorted(mine.keys() & theirs.keys())
-    if not prompts:
-        return None
-    columns = [[values[prompt][i] for prompt in prompts] for values in (theirs, mine) for i in (0, 1)]
-    ratio = paired_ratio(*columns)
-    needed = None
-    if not ratio.excludes(1.0) and math.isfinite(ratio.high) and abs(math.log(ratio.estimate)) > 0.005:
-        reach = math.log(ratio.high / ratio.estimate)
-        needed = math.ceil(len(prompts) * (reach / math.log(ratio.estimate)) ** 2)
-    return Separation(other.id, ratio, len(prompts), needed)
-
-
 def _by_target(everyone: Iterable[Candidate], run: Run) -> dict[str, list[Candidate]]:
     """Target model -> its candidates, in the order of the run file."""
     found: dict[str, list[Candidate]] = {}
     for one in everyone:
-        found.setdefault(weights_of(run, one.case.engine.pair).target, []).append(one)
+        found.setdefault(run.target_of(one.case), []).append(one)
     return found
 
 
-def _advice(target: str, group: list[Candidate], run: Run, constraints: Constraints) -> Advice | None:
+def _advice(group: list[Candidate], run: Run, constraints: Constraints) -> Advice | NoAdvice:
+    """Of one target; group: all its candidates."""
     tests = _tests(constraints)
+    named = {one.id: one for one in group}
     fit = [one for one in group if all(test(one) for test in tests.values())]
+    excluded = {name: sum(not test(one) for one in group) for name, test in tests.items()}
+    target = weights_of(run, group[0].case.engine.pair).target
     if not fit:
-        return None
-    best, *others = sorted(fit, key=lambda one: -one.tokens_per_second)
-    again: dict[str, list[CaseResult]] = {}
-    for case in run.cases:
-        if case.again and case.status == "ok":
-            again.setdefault(case.id, []).append(case)
-    compared = [(other, separation(best.case, other.case, again)) for other in others]
-    against = [one for place, (_, one) in enumerate(compared) if one and (place == 0 or not one.separated)]
+        return NoAdvice(target, len(group), excluded, _nothing_meets(group, constraints))
+    competing = {one.id for one in fit if one.same_model or not constraints.own_model}
+    found = next(
+        one
+        for one in decisions(run, sampled=group[0].case.point.do_sample, fits=lambda case: case.id in competing)
+        if one.target == run.target_of(group[0].case)
+    )
+    if found.recommended is None:
+        return NoAdvice(target, len(group), excluded, NOTHING_TO_COMPARE)
+    best = named[found.recommended.id]
+    others = [one for one in found.standings if one.case.id != best.id]
+    if found.speedup is None:
+        compared = [separation_from_plain(best.case, one) for one in others]
+    else:
+        compared = [one for other in others if (one := separation(best.case, other.case, run)) is not None]
+    second = others[0].case.id if others else ""
+    against = [one for one in compared if one.other == second or not one.separated]
     limits = bottleneck(best.case)
     return Advice(
         target=target,
         best=best,
-        speedup=speedup(best.case, run),
+        decision=found,
         candidates=len(group),
-        excluded={name: sum(not test(one) for one in group) for name, test in tests.items()},
+        excluded=excluded,
         front=pareto_front(group),
-        runner_up=others[0] if others else None,
+        runner_up=named[second] if second else None,
         against=tuple(against),
         bottleneck=limits,
         suggestions=tuple(
@@ -232,6 +240,9 @@ def _advice(target: str, group: list[Candidate], run: Run, constraints: Constrai
             + _more_prompts(against)
         ),
         lines=tuple(transformers_lines(best.case, run)),
+        quantized_faster=quantized_faster(found, run) if constraints.own_model else None,
+        unstable=tuple(drift for drift in drifts(run) if drift.unstable),
+        pays_off_after=pays_off_after(best.case, run),
     )
 
 
@@ -257,6 +268,8 @@ def _tests(constraints: Constraints) -> dict[str, Callable[[Candidate], bool]]:
         tests["--min-pass-at-1"] = lambda one: one.pass_at_1 is not None and one.pass_at_1 >= share
     if constraints.lossless:
         tests["--lossless"] = lambda one: one.lossless
+    if constraints.same_model:
+        tests["--same-model"] = lambda one: one.same_model
     return tests
 
 
@@ -303,7 +316,7 @@ def _quality(one: Candidate, other: Candidate) -> int:
     if one.perplexity is not None and other.perplexity is not None:
         better = one.perplexity * SAME_PERPLEXITY < other.perplexity
         return better - (other.perplexity * SAME_PERPLEXITY < one.perplexity)
-    return int(one.lossless) - int(other.lossless)
+    return int(one.same_model) - int(other.same_model)
 
 
 def _target_key(case: CaseResult, run: Run) -> tuple[Any, ...]:
@@ -321,15 +334,3 @@ def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
             if other.point.strategy == strategy:
                 return float(other.metrics["pass_at_1"])
     return float(scored[0].metrics["pass_at_1"]) if scored else None
-
-
-def _per_prompt(case: CaseResult, again: Mapping[str, Sequence[CaseResult]]) -> dict[int, tuple[float, int]]:
-    """Prompt -> mean seconds and tokens over the case's measurements."""
-    found: dict[int, list[Sample]] = {}
-    for one in [case, *again.get(case.id, ())]:
-        for sample in one.samples:
-            found.setdefault(sample.prompt, []).append(sample)
-    return {
-        prompt: (sum(s.seconds for s in samples) / len(samples), samples[0].new_tokens)
-        for prompt, samples in found.items()
-    }

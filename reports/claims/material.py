@@ -12,10 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reports.numbers.answers import is_wrong
 from reports.numbers.formulas import Quantile, Ratio
 from reports.numbers.metrics import METRICS, Metric
 from reports.numbers.pairing import compared
-from reports.numbers.speedups import drifts, is_wrong
+from reports.numbers.speedups import drifts
 from reports.numbers.statistics import Interval, holm, paired_quantile_ratio, paired_ratio_of_totals, ratio_p
 from reports.record.columns import SampleColumns
 from reports.record.published import is_reference

@@ -37,15 +37,14 @@ def register(commands: Any) -> None:
 
 def ab(options: argparse.Namespace) -> int:
     """Make both environments, measure by turns, and print ratios by block and the verdict; its exit code."""
-    from rich.console import Console
-
     from reports.gate.block_ratios import block_ratios
     from reports.gate.judging import gate
     from reports.launch.block_runs import stopped_by_termination
-    from reports.views import block_tables
+    from reports.views.block_tables import block_sheet
     from reports.views.gate_formats import github_annotations, junit
     from reports.views.gate_text import markdown, print_gate
-    from reports.views.tables import WIDTH_OF_FILES
+    from reports.views.sheet import markdown as markdown_of
+    from reports.views.sheet import print_sheet
 
     options.exit_code = 1  # as long as there is no verdict
     try:
@@ -57,14 +56,11 @@ def ab(options: argparse.Namespace) -> int:
         return INTERRUPTED
     found = gate(base, head, rules_of(options, head[0]), noise_of(options, head[0]), interleaved=True)
     options.exit_code = found.exit_code
-    ratios = block_ratios(base, head)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_OF_FILES)
-    console.print(block_tables.terminal_table(ratios))
+    ratios = block_sheet(block_ratios(base, head))
+    print_sheet(ratios)
     print_gate(found)
     if options.markdown:
-        text = f"{markdown(found)}\n{block_tables.markdown_table(ratios)}\n"
+        text = f"{markdown(found)}\n{ratios.title}\n\n{markdown_of(ratios)}\n"
         _write("--markdown", options.markdown, text, append=True)
     if options.junit:
         _write("--junit", options.junit, junit(found))

@@ -18,7 +18,8 @@ def register(commands: Any) -> None:
     command.add_argument("file", metavar="RUN", type=Path)
     command.add_argument("--max-memory", metavar="BYTES", help="at most so much memory: 12884901888, 12GiB, 800MiB")
     command.add_argument("--min-pass-at-1", metavar="SHARE", help="at least this share of HumanEval solved: 0.6")
-    command.add_argument("--lossless", action="store_true", help="only settings shown to keep plain decoding's answers")
+    command.add_argument("--lossless", action="store_true", help="only plain decoding's very output, on every prompt")
+    command.add_argument("--same-model", action="store_true", help="nothing quantized that decides on tokens")
     command.add_argument("--sampled", action="store_true", help="advise on sampling instead of greedy decoding")
     command.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
     command.set_defaults(run=advise)
@@ -35,6 +36,7 @@ def advise(options: argparse.Namespace) -> int:
         max_memory=None if memory is None else parse_bytes(memory),
         min_pass_at_1=None if share is None else _share(share),
         lossless=options.lossless,
+        same_model=options.same_model,
         sampled=options.sampled,
     )
     run = read_measured(options.file)

@@ -10,8 +10,6 @@ from typing import Any
 from reports.commands.warning import warn
 from reports.record.run import Run, RunFileError
 
-TERMINAL_WIDTH_OF_FILES = 170
-
 
 def register(commands: Any) -> None:
     command = commands.add_parser("claims", help="is what the original study observed true here", description=__doc__)
@@ -29,7 +27,7 @@ def register(commands: Any) -> None:
 def claims(options: argparse.Namespace) -> int:
     """Print the verdicts; claims are findings, so the exit code is 0 unless --fail-on says otherwise."""
     from reports.numbers.reading import read_measured
-    from reports.views.claims_text import as_json, details, markdown, terminal_table
+    from reports.views.claims_text import as_json, markdown, print_claims
 
     columns = [_column(read_measured(file), options) for file in options.files]
     if options.claim is not None:
@@ -41,14 +39,7 @@ def claims(options: argparse.Namespace) -> int:
     elif options.format == "markdown":
         print(markdown(columns))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=TERMINAL_WIDTH_OF_FILES)
-        console.print(terminal_table(columns))
-        for line in details(columns) if options.details else ():
-            console.print(line, markup=False)
+        print_claims(columns, every=options.details)
     warn(column.run for column in columns)
     return int(options.exit_code)
 
@@ -56,16 +47,16 @@ def claims(options: argparse.Namespace) -> int:
 def _column(run: Run, options: argparse.Namespace) -> Any:
     from reports.claims.original import CLAIMS, evaluate
     from reports.claims.own import claims_of, read_claims
-    from reports.views.claims_text import Column
+    from reports.views.claims_text import ClaimsOfRun
 
     given = () if options.claims is None else read_claims(options.claims)
     names = {claim.name for claim in given}
     carried = [claim for claim in claims_of(run) if claim.name not in names]
-    return Column(run, evaluate(run, [*CLAIMS, *carried, *given]))
+    return ClaimsOfRun(run, evaluate(run, [*CLAIMS, *carried, *given]))
 
 
 def _only(columns: list[Any], names: str) -> list[Any]:
-    from reports.views.claims_text import Column
+    from reports.views.claims_text import ClaimsOfRun
 
     wanted = [name.strip() for name in names.split(",")]
     known = list(dict.fromkeys(finding.name for column in columns for finding in column.findings))
@@ -73,6 +64,6 @@ def _only(columns: list[Any], names: str) -> list[Any]:
         if name not in known:
             raise RunFileError(f"--claim {name!r}: no such claim here; choose from {', '.join(known)}")
     return [
-        Column(column.run, tuple(finding for finding in column.findings if finding.name in wanted))
+        ClaimsOfRun(column.run, tuple(finding for finding in column.findings if finding.name in wanted))
         for column in columns
     ]

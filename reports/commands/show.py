@@ -6,30 +6,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from reports.numbers import humaneval
+from reports.commands.choosing import add_choice, add_price, price_of
 from reports.numbers.reading import read_measured
-from reports.views import cost_table
-from reports.views.tables import legend, markdown_table, notes, print_run, rows, title
+from reports.views.tables import Asked, csv_table, json_page, markdown_page, print_run
 
 
 def register(commands: Any) -> None:
     command = commands.add_parser("show", help="the table of a run", description=__doc__)
     command.add_argument("file", metavar="RUN", type=Path)
-    command.add_argument("--format", choices=("terminal", "markdown"), default="terminal")
+    command.add_argument("--format", choices=("terminal", "markdown", "csv", "json"), default="terminal")
+    add_choice(command)
+    add_price(command)
     command.set_defaults(run=show)
 
 
 def show(options: argparse.Namespace) -> int:
     """Print the run's table in the format asked for."""
+    asked = Asked(options.columns, options.sort, options.top, price_of(options))
     run = read_measured(options.file)
-    if options.format == "markdown":
-        print(f"{title(run)}\n\n{markdown_table(run)}\n\n{legend(run)}" if rows(run) else title(run))
-        if beside := cost_table.markdown_table(run):
-            print(f"\n{beside}")
-        if solved := humaneval.markdown_table(run):
-            print(f"\n{solved}")
-        for note in notes(run):
-            print(f"\n{note}")
+    if options.format == "terminal":
+        print_run(run, asked=asked)
+    elif options.format == "csv":
+        print(csv_table(run, asked), end="")
     else:
-        print_run(run)
+        print({"markdown": markdown_page, "json": json_page}[options.format](run, asked))
     return 0

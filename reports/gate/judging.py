@@ -27,6 +27,7 @@ from reports.gate.faults import (
 from reports.gate.thresholds import GateRules, fits
 from reports.gate.timing import OWN_SPREAD_BLOCKS, MeasuredCase, Sides, judge_timings, report_timings, timing_tests
 from reports.gate.verdicts import Fault, Gate, Judgement, Verdict
+from reports.numbers.answers import is_wrong
 from reports.numbers.exactness import (
     ExactComparison,
     Scope,
@@ -37,7 +38,6 @@ from reports.numbers.exactness import (
     is_quantized,
     scope,
 )
-from reports.numbers.speedups import is_wrong
 from reports.record.matching import (
     environment_differences,
     hardware_key,

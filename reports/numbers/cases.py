@@ -5,21 +5,16 @@ Pure; knows run files, renders nothing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.numbers.speedups import is_wrong, keeps_answers
 from reports.record.run import CaseResult, Run
 
 GIB = 2**30
 USUAL = ("t=none", "d=none", "greedy", "dynamic")
 """Parts of a case id that go without saying in a short name."""
-LOSSLESS = (
-    "output equal",
-    "output equal but for near ties",
-    "output equal but for near ties, as far as these were examined",
-)
 CACHES = ("none", "static", "quantized", "offloaded")
 
 
@@ -32,8 +27,8 @@ class Memory:
 
 
 def is_measured(case: CaseResult) -> bool:
-    """Whether the case is decoding that ended well and has a speed."""
-    return case.kind == "decode" and case.status == "ok" and seconds_per_token(case) is not None
+    """Whether the case is decoding whose figures stand, and has a speed."""
+    return case.kind == "decode" and case.measured and seconds_per_token(case) is not None
 
 
 def seconds_per_token(case: CaseResult) -> float | None:
@@ -75,21 +70,6 @@ def share_of_limit(case: CaseResult) -> float | None:
     return 1 / (latency * float(limit)) if latency and limit else None
 
 
-def losslessness(case: CaseResult) -> str:
-    """In words: whether the output was compared with plain decoding's, and with what result."""
-    if is_wrong(case):
-        return "wrong output"
-    found = dict(case.facts.get("losslessness") or {})
-    verdict = found.get("verdict", "")
-    if not keeps_answers(case):
-        return "quantized: answers may change"
-    if verdict in ("equal", "near_ties"):
-        return LOSSLESS[(verdict == "near_ties") + bool(found.get("unexamined"))]
-    if verdict == "not comparable" and found.get("diverged"):
-        return f"{found.get('diverged', 0)} of {found.get('compared', 0)} outputs differ, unexplained"
-    return "output not compared"
-
-
 def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
     """Case id -> a name without what goes without saying or all cases share; the whole id where two would be alike."""
     ids = list(dict.fromkeys(case.id for case in cases))
@@ -113,6 +93,38 @@ def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
         names[each] = ", ".join([" ".join(map(_spoken, said)), *map(_spoken, around)])
     twice = {name for name, count in Counter(names.values()).items() if count > 1}
     return {each: each if name in twice else name for each, name in names.items()}
+
+
+def shared_settings(cases: Iterable[CaseResult]) -> str:
+    """What goes without saying in short names: `embedded, bf16, unquantized, greedy, dynamic cache`."""
+    cases = list({case.id: case for case in cases}.values())
+    if not cases:
+        return ""
+    parts = [_flat([part.split(",") for part in case.id.split("/")]) for case in cases]
+    dtypes = [name for name, _ in Counter(case.engine.dtype for case in cases).most_common(1)]
+    everywhere = [part for part in dict.fromkeys(parts[0]) if all(part in each for each in parts)]
+    said = [_spoken(part) for part in everywhere if part not in (*USUAL, *dtypes, *CACHES)]
+    return ", ".join([*said, *filter(None, dtypes), "unquantized", "greedy", "dynamic cache"])
+
+
+def pays_off_after(case: CaseResult, run: Run) -> int | None:
+    """How many generated tokens earn back what a faster setting costs once: compiling and warming up.
+
+    None where it is not faster than its baseline, or what it costs once is not known.
+    """
+    plain = next((other for _, other in run.baseline_measurements(case)), None)
+    mine, theirs = seconds_per_token(case), None if plain is None else seconds_per_token(plain)
+    compiling = case.facts.get("compile_seconds")
+    once = float(compiling or 0.0) + float(sum(sample.seconds for sample in case.warm_ups))
+    if plain is None or plain is case or not mine or not theirs or mine >= theirs or not once:
+        return None
+    return math.ceil(once / (theirs - mine))
+
+
+def cost_per_million(case: CaseResult, price_per_hour: float) -> float | None:
+    """What a million new tokens cost on a machine of that price, decoding one after the other."""
+    per_token = seconds_per_token(case)
+    return None if not per_token else price_per_hour * per_token * 1e6 / 3600
 
 
 def _pairs(several: Iterable[Sequence[Sequence[str]]]) -> set[str]:

@@ -1,4 +1,4 @@
-"""HumanEval: from completions with verdicts to pass@k, the paired comparison of cases, and their table.
+"""HumanEval: from completions with verdicts to pass@k, and the paired comparison of cases.
 
 Pure: knows run files, not how completions were made or judged. Two cases are compared problem by problem, because one
 greedy run of 164 problems has a standard error near 3.7 points, which hides most differences between two totals.
@@ -6,16 +6,11 @@ greedy run of 164 problems has a standard error near 3.7 points, which hides mos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 from reports.numbers.shares import mcnemar_exact, mean_pass_at_k, paired_difference
 from reports.numbers.statistics import Interval, holm
-from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Completion, Run
 from reports.record.settings import baseline_settings
 
@@ -33,11 +28,6 @@ DERIVED = frozenset(
 )
 """Metrics that `derive` gives beside pass@k."""
 NO_EVIDENCE = "no evidence of a difference"
-LEGEND = (
-    "Difference: share of problems solved less the base's, in points, with its 95% interval (Tango; of several "
-    "samples, Student). p: McNemar's exact test over the problems (of several samples, Student's), Holm-adjusted over "
-    "the table. tokens/s: while generating, all rows of a batch together."
-)
 
 
 @dataclass(frozen=True)
@@ -67,14 +57,6 @@ class Paired:
         if (self.p_value if p_value is None else p_value) >= LEVEL:
             return NO_EVIDENCE
         return "solves more" if self.difference.estimate > 0 else "solves fewer"
-
-
-@dataclass(frozen=True)
-class HumanEvalRow:
-    """One HumanEval case as shown; `cells` follow `columns(run)`."""
-
-    cells: tuple[str, ...]
-    ok: bool
 
 
 def derive(completions: Sequence[Completion], ks: Iterable[int]) -> dict[str, float]:
@@ -140,7 +122,7 @@ def compare(base: Sequence[Completion], head: Sequence[Completion]) -> Paired:
 def comparisons(run: Run) -> dict[str, tuple[Paired, float]]:
     """Case id -> its comparison with its base and the Holm-adjusted p-value; cases without a base are not in it."""
     paired = {}
-    for case in _cases(run):
+    for case in humaneval_cases(run):
         base = base_of(case, run)
         if base is not None:
             compared = compare(completions_of(run, base.id), completions_of(run, case.id))
@@ -163,7 +145,7 @@ def base_of(case: CaseResult, run: Run) -> CaseResult | None:
     """
     plain = [
         other
-        for other in _cases(run)
+        for other in humaneval_cases(run)
         if other.id != case.id
         and other.status == case.status == "ok"
         and other.point.strategy == "plain"
@@ -185,87 +167,13 @@ def completions_of(run: Run, case_id: str) -> list[Completion]:
     return [one for one in run.completions if one.case == case_id]
 
 
-def columns(run: Run) -> tuple[str, ...]:
-    """The table's columns; one for every pass@k that the run has."""
-    ks = _ks(run)
-    shares = [f"pass@{k}" for k in ks]
-    return ("case", *shares, "solved", "tokens/s", "s/problem", "tokens", "difference [95%]", "p", "compared", "status")
-
-
-def humaneval_rows(run: Run) -> list[HumanEvalRow]:
-    """All HumanEval cases of a run in their order; none if it has none."""
-    found = comparisons(run)
-    return [_row(case, _ks(run), found.get(case.id)) for case in _cases(run)]
-
-
-def terminal_table(run: Run) -> Table:
-    """The table for a terminal."""
-    table = Table(title="HumanEval", title_justify="left", caption=LEGEND, caption_justify="left")
-    for name in columns(run):
-        table.add_column(name, justify="left" if name in ("case", "compared", "status") else "right", overflow="fold")
-    for row in humaneval_rows(run):
-        table.add_row(*(Text(printable(cell)) for cell in row.cells), style=None if row.ok else "dim")
-    return table
-
-
-def markdown_table(run: Run) -> str:
-    """The same table in Markdown; empty if the run has no HumanEval case."""
-    rows = humaneval_rows(run)
-    if not rows:
-        return ""
-    names = columns(run)
-    lines = [
-        _markdown(names),
-        _markdown(":---" if name in ("case", "compared", "status") else "---:" for name in names),
-    ]
-    lines += [_markdown((f"`{row.cells[0]}`", *row.cells[1:])) for row in rows]
-    return "\n".join([*lines, "", LEGEND])
-
-
-def _cases(run: Run) -> list[CaseResult]:
+def humaneval_cases(run: Run) -> list[CaseResult]:
     return [case for case in run.finished.values() if case.kind == "humaneval"]
-
-
-def _ks(run: Run) -> list[int]:
-    names = {name for case in _cases(run) for name in case.metrics if name.startswith("pass_at_")}
-    return sorted(int(name.removeprefix("pass_at_")) for name in names)
-
-
-def _row(case: CaseResult, ks: Sequence[int], found: tuple[Paired, float] | None) -> HumanEvalRow:
-    metrics: Mapping[str, Any] = case.metrics
-    if case.status != "ok" or not metrics:
-        status = f"{case.status}: {case.reason}" if case.reason else case.status
-        return HumanEvalRow((case.id, *[""] * (len(ks) + 7), status), False)
-    compared = ("", "", "")
-    if found is not None:
-        paired, p_value = found
-        compared = (points(paired.difference), f"{p_value:.3f}", f"{paired.statement(p_value)} from {_short(paired)}")
-        if paired.statement(p_value) != NO_EVIDENCE:
-            compared = (*compared[:2], f"{paired.statement(p_value)} than {_short(paired)}")
-        compared = (*compared[:2], compared[2] + paired.caution)
-    shares = [f"{100 * metrics[f'pass_at_{k}']:.1f}%" if f"pass_at_{k}" in metrics else "" for k in ks]
-    cells = (
-        case.id,
-        *shares,
-        f"{metrics['solved']:.0f}/{metrics['problems']:.0f}",
-        f"{metrics['generation_thr']:.1f}" if "generation_thr" in metrics else "",
-        f"{metrics['seconds_per_problem']:.2f}",
-        f"{metrics['tokens_per_completion']:.0f}",
-        *compared,
-        case.status,
-    )
-    return HumanEvalRow(cells, True)
 
 
 def points(difference: Interval) -> str:
     """A difference of shares in percentage points: `-1.2 [-4.0, +1.5]`."""
     return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-
-
-def _short(paired: Paired) -> str:
-    """The base's name without what it shares with the case: its engine, or its strategy where the engine is shared."""
-    _, engine, point, *_ = paired.base.split("/")
-    return point.split(",")[0] if paired.head.split("/")[1] == engine else engine
 
 
 def _mean_difference(differences: Sequence[float]) -> tuple[Interval, float]:
@@ -281,7 +189,3 @@ def _mean_difference(differences: Sequence[float]) -> tuple[Interval, float]:
     test = ttest_1samp(differences, 0.0)
     reach = test.confidence_interval(0.95)
     return Interval(mean, float(reach.low), float(reach.high), method="student"), float(test.pvalue)
-
-
-def _markdown(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -109,61 +109,6 @@ def drifts(run: Run, latency: Callable[[CaseResult], float | None] | None = None
             most = max(ratios, key=lambda ratio: abs(math.log(ratio)))
             found.append(Drift(name, most, limit, paired=bool(parts)))
     return found
-
-
-def keeps_answers(case: CaseResult) -> bool:
-    """Whether the case decodes the baseline's own model: nothing quantized that decides on tokens."""
-    return case.engine.target_quant == "none" and case.point.cache != "quantized"
-
-
-def is_unproven(case: CaseResult) -> bool:
-    """Whether greedy outputs differ from plain decoding's and nothing shows that rounding explains it."""
-    found = dict(case.facts.get("losslessness") or {})
-    return found.get("verdict") == "not comparable" and bool(found.get("diverged"))
-
-
-def is_uncompared(case: CaseResult) -> bool:
-    """Whether the case is to reproduce plain decoding's greedy output and nobody looked whether it does.
-
-    That is any greedy decoding of another strategy, cache or kernels than plain decoding's own. Not asked of sampled
-    cases, whose distribution is tested; nor of published figures, which come without samples.
-    """
-    otherwise = case.point.strategy != "plain" or case.point.cache != "dynamic"
-    if case.kind != "decode" or not case.samples or case.point.do_sample:
-        return False
-    found = dict(case.facts.get("losslessness") or {})
-    compared = found.get("verdict") not in (None, "not comparable") or bool(found.get("diverged"))
-    return (otherwise or case.engine.compile) and not compared
-
-
-def is_lossless(case: CaseResult) -> bool:
-    """Whether the case keeps the baseline's answers, as far as anybody can say: its model, and its output too."""
-    return keeps_answers(case) and not (is_wrong(case) or is_unproven(case) or is_uncompared(case))
-
-
-def is_wrong(case: CaseResult) -> bool:
-    """Whether the case's greedy output was found to differ from plain decoding's by more than rounding explains."""
-    return dict(case.facts.get("losslessness") or {}).get("verdict") == "wrong"
-
-
-def best(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> CaseResult | None:
-    """The fastest case that may be chosen (see `competing`)."""
-    return min(competing(cases, base_gen_toks), key=lambda case: _latency(case.samples), default=None)
-
-
-def competing(cases: Iterable[CaseResult], base_gen_toks: int | None = None) -> list[CaseResult]:
-    """The cases that keep the baseline's answers; sampled and greedy cases compete alike.
-
-    Cases of wrong output do not, nor those whose outputs differ unexplained or were not compared.
-    """
-    return [
-        case
-        for case in cases
-        if case.status == "ok"
-        and case.samples
-        and is_lossless(case)
-        and (base_gen_toks is None or case.workload.gen_toks == base_gen_toks)
-    ]
 
 
 def _parts(case: CaseResult) -> list[float]:

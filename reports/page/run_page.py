@@ -13,16 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reports.numbers.cases import GIB, LOSSLESS, is_measured, losslessness, memory_of, seconds_per_token, short_names
+from reports.advice.transformers_lines import transformers_lines
+from reports.numbers.answers import answers_text, is_lossless, same_output
+from reports.numbers.cases import GIB, is_measured, memory_of, pays_off_after, seconds_per_token
+from reports.numbers.decision import by_ratio, decisions
 from reports.numbers.humaneval import points
+from reports.numbers.metrics import METRICS, case_figure
 from reports.numbers.speedups import speedup
 from reports.page.charts import figures
 from reports.page.charts.figure import Figure, Missing
 from reports.page.charts.solved import solving
 from reports.page.reproduce import case_command, case_settings, run_command
 from reports.record.run import CaseResult, Run, RunFileError
-from reports.views.headline import Headline, headline
-from reports.views.tables import interval_text, notes, title
+from reports.views.headline import (
+    Headline,
+    headline,
+    interval_text,
+    names_of,
+    recommendation,
+    speedup_text,
+    tie_text,
+)
+from reports.views.tables import notes, title
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 LOUD = ("UNSTABLE", "incomplete")
@@ -72,6 +84,7 @@ class Section:
     title: str
     file: str
     verdict: str
+    lines: str
     caveats: tuple[str, ...]
     facts: tuple[Fact, ...]
     figures: tuple[Figure, ...]
@@ -150,6 +163,7 @@ def section(run: Run, anchor: str) -> Section:
         title=title(run).rstrip("; "),
         file=run.path.name,
         verdict=verdict(found, run),
+        lines="\n".join(transformers_lines(found.case, run)) if found.case is not None else "",
         caveats=tuple(_caveats(found, run)),
         facts=tuple(_facts(found, run)),
         figures=drawn,
@@ -186,45 +200,39 @@ def verdict(found: Headline, run: Run) -> str:
         if all(case.kind == "humaneval" for case in run.cases):
             return "No verdict on speed: this run measured HumanEval alone."
         return "No verdict: this run measured no plain decoding to compare its settings with."
-    name = _names(run)[found.case.id]
     if found.alone:
         return "Plain decoding alone was measured: there is no other setting to choose."
     if found.speedup is None:
-        return "Stay with plain decoding: no setting that keeps its answers is shown to be faster."
+        return "Stay with plain decoding: no setting that keeps its model is shown to be faster."
     low, high = found.speedup.low, found.speedup.high
     return (
-        f"Deploy {name}: {found.speedup.estimate:.2f} times as fast as plain decoding, "
+        f"Deploy {names_of(run)[found.case.id]}: {found.speedup.estimate:.2f} times as fast as plain decoding, "
         f"95% interval {low:.2f} to {high:.2f}."
     )
 
 
 def _caveats(found: Headline, run: Run) -> Iterator[str]:
-    if found.faster_unproven is not None:
-        passed = speedup(found.faster_unproven, run)
-        if passed is not None:
-            yield (
-                f"{_names(run)[found.faster_unproven.id]} was measured faster, but its interval contains 1: "
-                f"{interval_text(passed.interval)}."
-            )
-    if found.quantized_faster is not None:
-        quantized = speedup(found.quantized_faster, run)
-        if quantized is not None:
-            yield (
-                f"Faster still, but quantized, which may change the answers: {_names(run)[found.quantized_faster.id]}, "
-                f"{interval_text(quantized.interval)}."
-            )
-    if found.lossless_instead is not None:
-        instead = speedup(found.lossless_instead, run)
-        if instead is not None:
-            yield (
-                f"Fastest that is shown to keep plain decoding's output: {_names(run)[found.lossless_instead.id]}, "
-                f"{interval_text(instead.interval)}."
-            )
+    names = names_of(run)
+    tie = "" if found.found is None else tie_text(found.found, run)
+    if tie and not found.alone:
+        yield f"{tie[0].upper()}{tie[1:]}."
+    passed, quantized, instead = found.faster_unproven, found.quantized_faster, found.lossless_instead
+    if passed is not None:
+        text = interval_text(passed.speedup.interval)
+        yield f"{names[passed.case.id]} was measured faster, but its interval contains 1: {text}."
+    if quantized is not None:
+        text = interval_text(quantized.speedup.interval)
+        yield f"Faster still, but quantized, which may change the answers: {names[quantized.case.id]}, {text}."
+    if instead is not None:
+        text = interval_text(instead.speedup.interval)
+        yield f"Fastest whose output is plain decoding's on every prompt: {names[instead.case.id]}, {text}."
     if found.decision == "deploy" and found.rivals > 1:
         yield (
             f"Picked as the fastest of {found.rivals} settings that keep plain decoding's model, "
             "so its figure is a little too good."
         )
+    for other in found.others:
+        yield f"For {other.target}: {recommendation(other, run)}."
 
 
 def _facts(found: Headline, run: Run) -> Iterator[Fact]:
@@ -234,7 +242,8 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
         if found.speedup is not None:
             against = "against plain decoding, unquantized and uncompiled, on the same prompts"
             yield Fact("Speedup [95%]", interval_text(found.speedup), against, "good")
-        yield _answers(found)
+        yield _answers(found, run)
+        yield from _latencies(case, run)
     if any(case.kind == "decode" for case in run.cases) and not run.header.get("reference"):
         yield _machine(found)
     shares = [one.solved for one in solving(run)]
@@ -254,15 +263,27 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
         yield Fact("HumanEval", "not measured", "pytest perf_tests -m humaneval")
 
 
-def _answers(found: Headline) -> Fact:
-    tones: dict[str, tuple[str, Tone]] = {
-        **dict.fromkeys(LOSSLESS[:2], ("lossless", "good")),
-        LOSSLESS[2]: ("lossless as far as examined", "warn"),
-        "is the reference itself": ("the reference", "plain"),
-    }
-    value, tone = tones.get(found.lossless, ("not shown to be lossless", "warn"))
-    reason = "" if found.case is None else dict(found.case.facts.get("losslessness") or {}).get("reason", "")
-    return Fact("Answers", value, f"{found.lossless}: {reason}" if reason else found.lossless, tone)
+def _answers(found: Headline, run: Run) -> Fact:
+    """Model, tokens and rounding, kept apart."""
+    assert found.case is not None
+    if found.speedup is None:
+        return Fact("Answers", "the reference", found.answers)
+    reason = str(dict(found.case.facts.get("losslessness") or {}).get("reason", ""))
+    detail = ": ".join(filter(None, (found.answers, reason)))
+    if is_lossless(found.case, run):
+        return Fact("Answers", "lossless", detail or "same distribution", "good")
+    same = same_output(found.case, run)
+    return Fact("Answers", "same model" + (f", same output {same.text}" if same else ""), detail, "warn")
+
+
+def _latencies(case: CaseResult, run: Run) -> Iterator[Fact]:
+    first, later = case_figure(METRICS["ttft_seconds"], case), case_figure(METRICS["decode_latency_tok"], case)
+    if first is not None:
+        between = "" if later is None else f"then {1000 * later:.1f} ms between tokens"
+        yield Fact("Time to first token", f"{1000 * first:.0f} ms", between)
+    earned = pays_off_after(case, run)
+    if earned is not None:
+        yield Fact("Pays off after", f"{earned:,} tokens", "what compiling and warming up cost once")
 
 
 def _machine(found: Headline) -> Fact:
@@ -284,6 +305,14 @@ def _metric(name: str, form: str) -> Number:
     return cell
 
 
+def _milliseconds(name: str) -> Number:
+    def cell(case: CaseResult, run: Run) -> Cell:
+        value = case_figure(METRICS[name], case)
+        return Cell("") if value is None else Cell(f"{1000 * value:.1f}", value)
+
+    return cell
+
+
 def _speed(case: CaseResult, run: Run) -> Cell:
     per_token = seconds_per_token(case)
     return Cell(f"{1 / per_token:.1f}", 1 / per_token) if per_token else Cell("")
@@ -295,10 +324,16 @@ def _latency(case: CaseResult, run: Run) -> Cell:
 
 
 def _speedup(case: CaseResult, run: Run) -> Cell:
-    found = speedup(case, run) if case.samples else None
-    if found is None and "published_speedup" in case.facts:
+    if "published_speedup" in case.facts and not case.samples:
         return Cell(f"{case.facts['published_speedup']:.2f} (published)", case.facts["published_speedup"])
-    return Cell("") if found is None else Cell(interval_text(found.interval), found.interval.estimate)
+    found = speedup(case, run) if case.samples else None
+    own = 1.0 if run.is_own_baseline(case) else None
+    return Cell(speedup_text(case, run) if case.samples else "", found.interval.estimate if found else own)
+
+
+def _same(case: CaseResult, run: Run) -> Cell:
+    found = same_output(case, run)
+    return Cell("") if found is None else Cell(found.text, found.same / found.compared)
 
 
 def _memory(case: CaseResult, run: Run) -> Cell:
@@ -307,9 +342,15 @@ def _memory(case: CaseResult, run: Run) -> Cell:
 
 
 NUMBERS: tuple[tuple[str, Number], ...] = (
+    ("speedup [95%]", _speedup),
     ("tokens/s", _speed),
     ("ms/token", _latency),
-    ("speedup [95%]", _speedup),
+    ("same output", _same),
+    ("first token (ms)", _milliseconds("ttft_seconds")),
+    ("between tokens (ms)", _milliseconds("decode_latency_tok")),
+    ("p50 (ms)", _milliseconds("latency_tok_p50")),
+    ("p90 (ms)", _milliseconds("latency_tok_p90")),
+    ("p99 (ms)", _milliseconds("latency_tok_p99")),
     ("accept rate", _metric("accept_rate", ".2f")),
     ("tokens/step", _metric("tokens_per_step", ".2f")),
     ("rollbacks", _metric("total_rollbacks", ".0f")),
@@ -318,19 +359,19 @@ NUMBERS: tuple[tuple[str, Number], ...] = (
 
 
 def case_rows(run: Run) -> list[CaseRow]:
-    """All decode cases, fastest first, then those that were not measured, in their order."""
+    """All decode cases in the order of the ratio that is printed, then those that were not measured, in their order."""
     cases = [case for case in run.finished.values() if case.kind == "decode"]
-    measured = sorted(filter(is_measured, cases), key=lambda case: seconds_per_token(case) or 0.0)
-    names = _names(run)
-    chosen = headline(run).case
+    measured = by_ratio(filter(is_measured, cases), run)
+    names = names_of(run)
+    chosen = {found.recommended.id for found in decisions(run) if found.recommended is not None}
     return [
         CaseRow(
             id=case.id,
             name=names[case.id],
             ok=is_measured(case),
-            best=case is chosen,
+            best=case.id in chosen,
             cells=tuple(number(case, run) if is_measured(case) else Cell("") for _, number in NUMBERS),
-            outcome=_outcome(case),
+            outcome=_outcome(case, run),
             command=case_command(case, run),
             settings=case_settings(case),
         )
@@ -348,14 +389,10 @@ def _legend(run: Run) -> str:
     )
 
 
-def _outcome(case: CaseResult) -> str:
+def _outcome(case: CaseResult, run: Run) -> str:
     if is_measured(case):
-        return losslessness(case)
+        return answers_text(case, run)
     return f"{case.status}: {case.reason}" if case.reason else case.status
-
-
-def _names(run: Run) -> dict[str, str]:
-    return short_names(case for case in run.finished.values() if case.kind == "decode")
 
 
 def _environment(run: Run) -> Iterator[tuple[str, str]]:

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.advice.candidates import Advice, Candidate, NoAdvice, Separation, gibibytes
-from reports.numbers.cases import losslessness
-from reports.numbers.speedups import keeps_answers
+from reports.advice.candidates import Advice, Candidate, NoAdvice, gibibytes
+from reports.numbers.decision import Separation
 from reports.record.plain_text import printable
-from reports.record.run import CaseResult
-from reports.views.tables import interval_text
+from reports.views.headline import interval_text
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, console, print_sheet
+from reports.views.sheet import markdown as markdown_of
 
 LIMITS = {
     "draft": "draft-bound",
@@ -22,7 +22,15 @@ LIMITS = {
     "compute": "compute-bound",
     "unknown": "unknown",
 }
-FRONT = ("case", "tokens/s", "memory", "pass@1", "perplexity", "keeps the answers")
+FRONT = (
+    SheetColumn("case", "case", code=True),
+    SheetColumn("tokens_per_second", "tokens/s", "tokens/s", priority=1, align="right"),
+    SheetColumn("memory", "memory", priority=2, align="right", better="lower"),
+    SheetColumn("pass_at_1", "pass@1", priority=4, align="right"),
+    SheetColumn("perplexity", "perplexity", priority=5, align="right", better="lower"),
+    SheetColumn("same_output", "same output", priority=3, align="right"),
+    SheetColumn("same_model", "same model", align="right"),
+)
 
 
 def markdown(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> str:
@@ -32,32 +40,32 @@ def markdown(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> str:
 
 def terminal(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> None:
     """Print all advice with rich. without: the targets that there is none for."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=170)
+    to = console()
     for one in advice:
-        console.print(Text(printable(f"{one.target}: {one.best.id}"), style="bold green"))
+        to.print(printable(f"{one.target}: {one.best.id}"), markup=False, style="bold green", soft_wrap=True)
         for line in map(printable, _statements(one)):
-            console.print(line, markup=False)
-        table = Table(title="Pareto front of speed, memory and quality", title_justify="left")
-        for place, name in enumerate(FRONT):
-            table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
-        for candidate in one.front:
-            style = "bold green" if candidate is one.best else None
-            table.add_row(*(Text(printable(cell)) for cell in _cells(candidate)), style=style)
-        console.print(table)
-        console.print(f"memory: {_memory_kind(one)}", markup=False)
-        _print_list(console, "try next:", [_suggestion(each) for each in one.suggestions])
-        console.print("\nin transformers:\n", markup=False)
+            to.print(line, markup=False)
+        print_sheet(front_sheet(one), to)
+        _print_list(to, "try next:", [_suggestion(each) for each in one.suggestions])
+        to.print("\nin transformers:\n", markup=False)
         for line in one.lines:
-            console.print(f"    {line}", markup=False, soft_wrap=True)
-        console.print()
+            to.print(f"    {line}", markup=False, soft_wrap=True)
+        to.print()
     for missing in without:
-        console.print(Text(printable(f"{missing.target}: {missing.why}"), style="bold yellow"), soft_wrap=True)
+        to.print(printable(f"{missing.target}: {missing.why}"), markup=False, style="bold yellow", soft_wrap=True)
+
+
+def front_sheet(one: Advice) -> Sheet:
+    """The Pareto front, fastest first."""
+    return Sheet(
+        columns=FRONT,
+        rows=tuple(
+            SheetRow(_cells(candidate), tone="best" if candidate.id == one.best.id else "plain")
+            for candidate in one.front
+        ),
+        title="Pareto front of speed, memory and quality",
+        notes=(f"memory: {_memory_kind(one)}",),
+    )
 
 
 def as_json(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> list[dict[str, Any]]:
@@ -74,6 +82,11 @@ def _advice(one: Advice) -> dict[str, Any]:
         "best": _candidate(one.best),
         **({"speedup": _interval(one.speedup.interval)} if one.speedup else {}),
         **({"baseline": one.speedup.baseline} if one.speedup else {}),
+        "not_told_apart": [case.id for case in one.decision.tie],
+        **({"simplest": one.decision.simplest.id} if one.decision.simplest else {}),
+        **({"smallest": one.decision.smallest.id} if one.decision.smallest else {}),
+        "unstable": [drift.baseline for drift in one.unstable],
+        **({"pays_off_after_tokens": one.pays_off_after} if one.pays_off_after else {}),
         "engine": dataclasses.asdict(one.best.case.engine),
         "point": dataclasses.asdict(one.best.case.point),
         "candidates": one.candidates,
@@ -104,11 +117,12 @@ def _advice(one: Advice) -> dict[str, Any]:
 def _markdown(one: Advice) -> str:
     lines = [f"### {one.target}: `{one.best.id}`", ""]
     lines += [f"- {statement}" for statement in _statements(one)]
-    lines += ["", "| " + " | ".join(FRONT) + " |", "|:---|" + "---:|" * (len(FRONT) - 1)]
-    for candidate in one.front:
-        name, *cells = _cells(candidate)
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    lines += ["", f"Pareto front of speed, memory ({_memory_kind(one)}) and quality."]
+    lines += [
+        "",
+        markdown_of(front_sheet(one)),
+        "",
+        f"Pareto front of speed, memory ({_memory_kind(one)}) and quality.",
+    ]
     if one.suggestions:
         lines += ["", "Try next:", "", *(f"- {_suggestion(each)}" for each in one.suggestions)]
     return "\n".join([*lines, "", "```python", *one.lines, "```"])
@@ -119,11 +133,22 @@ def _statements(one: Advice) -> list[str]:
     speed = f"{best.tokens_per_second:.1f} tokens/s"
     if one.speedup:
         speed += f", {interval_text(one.speedup.interval)} times {one.speedup.baseline}"
-    found = [speed]
+        if one.speedup.interval.low <= 1:
+            speed += " (plain decoding does not meet the constraints)"
+    else:
+        speed += ", plain decoding: no setting that keeps its model is shown to be faster"
+    found = [
+        f"UNSTABLE: {drift.baseline} changed by {100 * (drift.ratio - 1):+.1f}% per token between two of its "
+        f"measurements (limit {100 * drift.limit:g}%); the machine is noisy or busy, do not trust small differences"
+        for drift in one.unstable
+    ]
+    found.append(speed)
     if best.memory is not None:
         found.append(f"memory {gibibytes(best.memory.bytes)} ({best.memory.what})")
-    if not best.lossless:
-        found.append(f"{_why_not_lossless(best.case)} (--lossless leaves such cases out)")
+    found += _tie(one)
+    found.append(_answers(best))
+    if one.pays_off_after is not None:
+        found.append(f"pays off after {one.pays_off_after:,} tokens: what compiling and warming up cost once")
     limit = one.bottleneck
     found.append(f"{LIMITS[limit.kind]}: {limit.why}" if limit.kind != "unknown" else f"what limits it: {limit.why}")
     second = one.runner_up
@@ -141,10 +166,37 @@ def _statements(one: Advice) -> list[str]:
     return found
 
 
-def _why_not_lossless(case: CaseResult) -> str:
-    if keeps_answers(case):
-        return losslessness(case)
-    return "quantized: it does not decode the baseline's own model"
+def _tie(one: Advice) -> list[str]:
+    """What the best is not told apart from, what was passed over for it, and what is faster with another model."""
+    found = one.decision
+    lines = []
+    if found.tie:
+        count = len(found.tie)
+        text = f"{count} setting{' is' if count == 1 else 's are'} not told apart from it"
+        if found.simplest is not None:
+            text += f"; the simplest of all is {found.simplest.id}"
+        if found.smallest is not None:
+            text += f", the smallest {found.smallest.id}"
+        lines.append(text)
+    if (passed := found.faster_unproven) is not None:
+        lines.append(f"passed over: {passed.case.id}, {interval_text(passed.speedup.interval)}: contains 1")
+    if (other := one.quantized_faster) is not None:
+        text = interval_text(other.speedup.interval)
+        lines.append(f"faster still, but quantized, which may change the answers: {other.case.id}, {text}")
+    return lines
+
+
+def _answers(best: Candidate) -> str:
+    """Model, tokens and rounding, and which option leaves the case out."""
+    output = "" if best.output is None else f"same output {best.output.text}"
+    if not best.same_model:
+        return f"another model, or output not compared{f'; {output}' if output else ''} (--same-model leaves it out)"
+    if best.lossless:
+        return f"lossless{f': {output}' if output else ': plain decoding itself'}"
+    if best.output is None:
+        return "same model; sampled"
+    examined = f"{best.output.rounding} of the {best.output.differing} others examined: rounding"
+    return f"same model, {output}; {examined} (--lossless leaves it out)"
 
 
 def _memory_kind(one: Advice) -> str:
@@ -167,7 +219,8 @@ def _cells(one: Candidate) -> tuple[str, ...]:
         "" if one.memory is None else gibibytes(one.memory.bytes),
         "" if one.pass_at_1 is None else f"{100 * one.pass_at_1:.1f}%",
         "" if one.perplexity is None else f"{one.perplexity:.2f}",
-        "yes" if one.lossless else "no",
+        "" if one.output is None else one.output.text,
+        "yes" if one.same_model else "no",
     )
 
 
@@ -190,7 +243,10 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "memory_kind": one.memory.what if one.memory else None,
         "pass_at_1": one.pass_at_1,
         "perplexity": one.perplexity,
+        "same_model": one.same_model,
         "lossless": one.lossless,
+        "same_output": one.output.same if one.output else None,
+        "compared_outputs": one.output.compared if one.output else None,
     }
     return {name: value for name, value in values.items() if value is not None}
 

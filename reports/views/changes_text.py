@@ -10,19 +10,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from reports.compare.changes import CaseChange, Change, Comparison
 from reports.numbers.statistics import Interval
 from reports.record.matching import Difference, hardware_key, weights_differences
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
-from reports.views.tables import WIDTH_OF_FILES, title
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet
+from reports.views.sheet import markdown as markdown_of
+from reports.views.tables import title
 
-COLUMNS = ("metric", "base", "head", "head/base [95%]", "")
+COLUMNS = (
+    SheetColumn("case", "case"),
+    SheetColumn("metric", "metric", least=20),
+    SheetColumn("base", "base", priority=2, align="right"),
+    SheetColumn("head", "head", priority=1, align="right"),
+    SheetColumn("ratio", "head/base [95%]", align="right"),
+    SheetColumn("direction", "verdict", least=9),
+)
 SHOWN_CASES = 100  # beyond this many a table is no longer read; JSON and CSV hold all
 SHOWN_NAMES = 20
 CSV_COLUMNS = (
@@ -45,7 +50,7 @@ CSV_COLUMNS = (
     "direction",
     "prompts",
 )
-_STYLES = {"better": "green", "worse": "red", "changed": "yellow"}
+_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "changed": "warn"}
 LEGEND = (
     "head/base: of the metric as named, over the prompts that both have; interval over prompts, paired. better, worse: "
     "a count that differs, or an interval that excludes 1. Figures without an interval show no direction."
@@ -97,18 +102,16 @@ def listed(found: Comparison) -> list[str]:
 
 def print_comparisons(comparisons: Iterable[Comparison]) -> None:
     """Print every comparison: heading, figures, what is not among them."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_OF_FILES)
+    to = console()
     for found in comparisons:
-        console.print()
+        to.print()
         for line in map(printable, heading(found)):
-            console.print(line, markup=False, soft_wrap=True)
+            to.print(line, markup=False, soft_wrap=True)
         shown = _shown(found)
         if shown:
-            console.print(_terminal_table(shown))
+            print_sheet(changes_sheet(shown), to)
         for line in map(printable, (*_hidden(found, shown), summary(found), *listed(found))):
-            console.print(line, markup=False, soft_wrap=True)
+            to.print(line, markup=False, soft_wrap=True)
 
 
 def markdown(comparisons: Iterable[Comparison]) -> str:
@@ -118,9 +121,7 @@ def markdown(comparisons: Iterable[Comparison]) -> str:
         shown = _shown(found)
         parts += [f"{line}  " for line in heading(found)] + [""]
         if shown:
-            parts += ["| case | " + " | ".join(COLUMNS) + " |", "|:---|:---|---:|---:|---:|:---|"]
-            parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in _rows(shown, "`")]
-            parts += ["", LEGEND]
+            parts += [markdown_of(changes_sheet(shown, quote="`")), "", LEGEND]
         parts += [*_hidden(found, shown), "", summary(found)]
         parts += ["", *(f"- {line}" for line in listed(found))] if listed(found) else []
         parts.append("")
@@ -204,7 +205,7 @@ def _shown(found: Comparison) -> Sequence[CaseChange]:
 
 
 def _largest_change(case: CaseChange) -> float:
-    shown = [change.ratio for change in case.changes if change.direction in _STYLES]
+    shown = [change.ratio for change in case.changes if change.direction in _TONES]
     return max((abs(math.log(ratio)) if ratio else math.inf for ratio in shown), default=0.0)
 
 
@@ -214,14 +215,14 @@ def _hidden(found: Comparison, shown: Sequence[CaseChange]) -> list[str]:
     return [f"the {len(shown)} cases that changed most, of {len(found.cases)}; --format json and csv hold all"]
 
 
-def _terminal_table(cases: Sequence[CaseChange]) -> Table:
-    table = Table(caption=LEGEND, caption_justify="left")
-    table.add_column("case", overflow="fold", min_width=30)
-    for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if 0 < number < len(COLUMNS) - 1 else "left", overflow="fold")
-    for row in _rows(cases):
-        table.add_row(*(Text(printable(cell)) for cell in row), style=_STYLES.get(row[-1].split(" ")[0]))
-    return table
+def changes_sheet(cases: Sequence[CaseChange], quote: str = "") -> Sheet:
+    """The lines of all cases; quote: what stands around the name of each."""
+    rows = _rows(cases, quote)
+    return Sheet(
+        columns=COLUMNS,
+        rows=tuple(SheetRow(row, tone=_TONES.get(row[-1].split(" ")[0], "plain")) for row in rows),
+        notes=(LEGEND,),
+    )
 
 
 def _rows(cases: Sequence[CaseChange], quote: str = "") -> list[tuple[str, ...]]:

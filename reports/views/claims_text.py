@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from reports.claims.material import Comparison
 from reports.claims.original import Finding
 from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
 from reports.record.published import PUBLISHED, is_reference
 from reports.record.run import Run
+from reports.views.headline import recommended_data, recommended_lines
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet
+from reports.views.sheet import markdown as markdown_of
 from reports.views.tables import title
 
 NO_INTERVAL = "no interval: published figures"
@@ -27,11 +27,11 @@ LEGEND = (
     "baseline between its two measurements. Shown is the comparison that decides. Figures published without samples "
     "have no interval: their verdicts take them at face value."
 )
-_COLOURS = {"supported": "green", "contradicted": "bold red", "not enough evidence": "dim"}
+_TONES: dict[str, Tone] = {"supported": "good", "contradicted": "bad", "not enough evidence": "dim"}
 
 
 @dataclass(frozen=True)
-class Column:
+class ClaimsOfRun:
     """One run and what it says about the claims that it was held against."""
 
     run: Run
@@ -47,24 +47,45 @@ class Column:
         return next((one for one in self.findings if one.name == name), None)
 
 
-def terminal_table(columns: Sequence[Column]) -> Table:
-    """The table for a terminal."""
-    table = Table(title="Claims", title_justify="left", caption=LEGEND, caption_justify="left", show_lines=True)
-    table.add_column("claim", ratio=2, overflow="fold")
-    for column in columns:
-        table.add_column(Text("\n".join(map(printable, column.heading.split("\n")))), ratio=3, overflow="fold")
-    for claim in _rows(columns):
-        cells = [Text(printable(f"{claim.name}: {claim.says}"))]
-        for column in columns:
-            finding = column.finding(claim.name)
-            lines = [] if finding is None else [printable(line) for line in cell(finding)]
-            style = "" if finding is None else _COLOURS[finding.verdict]
-            cells.append(Text("\n").join(Text(line, style="" if i else style) for i, line in enumerate(lines)))
-        table.add_row(*cells)
-    return table
+def claims_sheet(columns: Sequence[ClaimsOfRun], quote: str = "") -> Sheet:
+    """A claim a row, a run a column: the verdict and what decides it. quote: what stands around a claim's name."""
+    return Sheet(
+        columns=(
+            SheetColumn("claim", "claim", least=24),
+            *(SheetColumn(f"run_{number}", column.heading, least=26) for number, column in enumerate(columns, start=1)),
+        ),
+        rows=tuple(_row(claim, columns, quote) for claim in _rows(columns)),
+        title="Claims",
+        notes=(LEGEND,),
+    )
 
 
-def details(columns: Sequence[Column]) -> list[str]:
+def _row(claim: Finding, columns: Sequence[ClaimsOfRun], quote: str) -> SheetRow:
+    findings = [column.finding(claim.name) for column in columns]
+    return SheetRow(
+        cells=(
+            f"{claim.says} ({quote}{claim.name}{quote})",
+            *("" if finding is None else "\n".join(cell(finding)) for finding in findings),
+        ),
+        leads=("plain", *("plain" if finding is None else _TONES[finding.verdict] for finding in findings)),
+    )
+
+
+def print_claims(columns: Sequence[ClaimsOfRun], *, every: bool = False) -> None:
+    """Print the table and, below it, what to use by each run; every: each comparison, too."""
+    to = console()
+    print_sheet(claims_sheet(columns), to)
+    for line in [*recommended(columns), *(details(columns) if every else ())]:
+        to.print(printable(line), markup=False)
+
+
+def recommended(columns: Sequence[ClaimsOfRun]) -> list[str]:
+    """What each run recommends, by the rule of all views; published figures have no samples to decide by."""
+    measured = [column.run for column in columns if not is_reference(column.run)]
+    return [f"{run.path.name}: {line}" for run in measured for line in recommended_lines(run)]
+
+
+def details(columns: Sequence[ClaimsOfRun]) -> list[str]:
     """Every comparison of every claim in one line, with the cases that it used."""
     lines = []
     for column in columns:
@@ -78,36 +99,30 @@ def details(columns: Sequence[Column]) -> list[str]:
     return lines
 
 
-def markdown_table(columns: Sequence[Column]) -> str:
+def markdown_table(columns: Sequence[ClaimsOfRun]) -> str:
     """The same table in Markdown, the legend below it."""
-    rows = [["claim", *(column.heading for column in columns)], [":---"] * (len(columns) + 1)]
-    for claim in _rows(columns):
-        cells = [f"{claim.says} (`{claim.name}`)"]
-        for column in columns:
-            finding = column.finding(claim.name)
-            lines = [] if finding is None else cell(finding)
-            cells.append("<br>".join([f"**{lines[0]}**", *lines[1:]] if lines else []))
-        rows.append(cells)
-    escaped = [[one.replace("|", "\\|") for one in row] for row in rows]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in escaped] + ["", LEGEND])
+    table = markdown_of(claims_sheet(columns, quote="`"))
+    return f"{table}\n\n{LEGEND}"
 
 
-def markdown(columns: Sequence[Column]) -> str:
+def markdown(columns: Sequence[ClaimsOfRun]) -> str:
     """The table, and every comparison in a part that can be folded out."""
     lines = details(columns)
+    table = "\n".join([markdown_table(columns), "", *(f"- {line}" for line in recommended(columns))]).rstrip()
     if not lines:
-        return markdown_table(columns)
+        return table
     folded = ["<details><summary>All comparisons</summary>", "", "```", *lines, "```", "", "</details>"]
-    return "\n".join([markdown_table(columns), "", *folded])
+    return "\n".join([table, "", *folded])
 
 
-def as_json(columns: Sequence[Column]) -> list[dict[str, Any]]:
+def as_json(columns: Sequence[ClaimsOfRun]) -> list[dict[str, Any]]:
     """Everything, one entry for each run; an interval that is not known is null."""
     return [
         {
             "run": str(column.run.path),
             "title": column.heading,
             "reference": is_reference(column.run),
+            "recommended": [] if is_reference(column.run) else recommended_data(column.run),
             "claims": [
                 {
                     "name": finding.name,
@@ -142,7 +157,7 @@ def cell(finding: Finding) -> list[str]:
     return lines
 
 
-def _rows(columns: Sequence[Column]) -> list[Finding]:
+def _rows(columns: Sequence[ClaimsOfRun]) -> list[Finding]:
     """Every claim once, in order of first appearance."""
     found: dict[str, Finding] = {}
     for column in columns:

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rich.table import Table
-from rich.text import Text
-
 from reports.numbers.cases import share_of_limit
-from reports.record.plain_text import printable
 from reports.record.run import CaseResult, Run
+from reports.views.sheet import Scalar, Sheet, SheetColumn, SheetRow
 
 MIB = 2**20
 TELLING = (
@@ -30,83 +27,43 @@ TELLING = (
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case as shown; `cells` follow `columns(run)`. ok: whether the case ended well."""
+class CostColumn:
+    """A column, a case's cell ("" where it is not known) and, where that is one figure, its value."""
 
-    cells: tuple[str, ...]
-    ok: bool
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, a case's cell ("" where it is not known), and what the legend says of it."""
-
-    name: str
+    column: SheetColumn
     cell: Callable[[CaseResult], str]
-    meaning: str = ""
+    value: Callable[[CaseResult], Scalar] | None = None
 
 
-def columns(run: Run) -> tuple[str, ...]:
-    """The case, and every column of which some case has a figure."""
-    return tuple(column.name for column in _kept(_cases(run)))
-
-
-def rows(run: Run) -> list[Row]:
-    """The cases with a perplexity, a cache that was looked at, or compiled forwards, in the run's order."""
+def cost_sheet(run: Run) -> Sheet:
+    """The cases with a perplexity, a cache that was looked at, or compiled forwards, in the run's order; the columns of
+    which some case has a figure."""
     cases = _cases(run)
-    kept = _kept(cases)
-    return [Row(tuple(column.cell(case) for column in kept), case.measured) for case in cases]
-
-
-def legend(run: Run) -> str:
-    """What the columns that are shown mean, and the text that perplexity was measured on."""
-    cases = _cases(run)
-    texts = dict.fromkeys(_text(case) for case in cases if _number(case, "perplexity") is not None)
-    told = [
-        column.meaning.format(text=" or ".join(text for text in texts if text) or "a text that the run does not name")
-        for column in _kept(cases)
-        if column.meaning
-    ]
-    return " ".join(told)
-
-
-def terminal_table(run: Run) -> Table:
-    """The table for a terminal."""
-    table = Table(
+    kept = [one for one in _COLUMNS if one.column.key == "case" or any(one.cell(case) for case in cases)]
+    return Sheet(
+        columns=tuple(one.column for one in kept),
+        rows=tuple(
+            SheetRow(
+                tuple(one.cell(case) for one in kept),
+                tuple(one.value(case) if one.value else one.cell(case) for one in kept),
+                tone="plain" if case.measured else "dim",
+            )
+            for case in cases
+        ),
         title="Costs apart from time",
-        title_justify="left",
-        caption=Text(printable(legend(run))),
-        caption_justify="left",
+        notes=(legend(cases, kept),) if cases else (),
     )
-    for number, name in enumerate(columns(run)):
-        table.add_column(name, justify="right" if number else "left", overflow="fold", min_width=None if number else 30)
-    for row in rows(run):
-        table.add_row(*(Text(printable(cell)) for cell in row.cells), style=None if row.ok else "dim")
-    return table
 
 
-def markdown_table(run: Run) -> str:
-    """The same table in Markdown, the legend below it; empty if no case has such figures."""
-    found = rows(run)
-    if not found:
-        return ""
-    names = columns(run)
-    lines = [_markdown(names), "|:---|" + "---:|" * (len(names) - 1)]
-    lines += [_markdown((f"`{row.cells[0]}`", *row.cells[1:])) for row in found]
-    return "\n".join([*lines, "", legend(run)])
-
-
-def _markdown(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def legend(cases: Iterable[CaseResult], columns: Iterable[CostColumn]) -> str:
+    """What the columns that are shown mean, and the text that perplexity was measured on."""
+    texts = dict.fromkeys(_text(case) for case in cases if _number(case, "perplexity") is not None)
+    text = " or ".join(text for text in texts if text) or "a text that the run does not name"
+    return " ".join(one.column.meaning.format(text=text) for one in columns if one.column.meaning)
 
 
 def _cases(run: Run) -> list[CaseResult]:
     return [case for case in run.finished.values() if any(_number(case, name) is not None for name in TELLING)]
-
-
-def _kept(cases: Iterable[CaseResult]) -> list[Column]:
-    cases = list(cases)
-    return [column for column in _COLUMNS if column.name == "case" or any(column.cell(case) for case in cases)]
 
 
 def _number(case: CaseResult, name: str) -> float | None:
@@ -144,33 +101,68 @@ def _text(case: CaseResult) -> str:
     return source if not source or tokens is None else f"{source} ({tokens:.0f} tokens)"
 
 
+def _figure(
+    key: str, label: str, unit: str, form: str, meaning: str, factor: float = 1.0, *, priority: int
+) -> CostColumn:
+    column = SheetColumn(key, label, unit, priority, "right", better="lower", meaning=meaning)
+    return CostColumn(column, _fact(key, form, factor), lambda case: _number(case, key))
+
+
 _COLUMNS = (
-    Column("case", lambda case: case.id),
-    Column("weights (MiB)", _weights, "Weights: as stored, target + draft where a draft model is used."),
-    Column("load (s)", _fact("load_seconds", ".2f"), "Load: the engine, once for all its cases."),
-    Column("perplexity", _fact("perplexity", ".2f"), "Perplexity: of the target on {text}."),
-    Column("cache (MiB)", _fact("cache_bytes", ".1f", MIB), "Cache: after one prompt and its output."),
-    Column(
+    CostColumn(SheetColumn("case", "case", code=True), lambda case: case.id),
+    CostColumn(
+        SheetColumn(
+            "weights",
+            "weights",
+            "MiB",
+            1,
+            "right",
+            meaning="Weights: as stored, target + draft where a draft model is used.",
+        ),
+        _weights,
+    ),
+    _figure("load_seconds", "load", "s", ".2f", "Load: the engine, once for all its cases.", priority=4),
+    _figure("perplexity", "perplexity", "", ".2f", "Perplexity: of the target on {text}.", priority=2),
+    _figure("cache_bytes", "cache", "MiB", ".1f", "Cache: after one prompt and its output.", MIB, priority=3),
+    _figure(
+        "matching_prefix_tokens",
         "same tokens",
-        _fact("matching_prefix_tokens", ".0f"),
+        "",
+        ".0f",
         "Same tokens: with the quantized cache, before its output first differs from the dynamic one's, on one prompt.",
+        priority=7,
     ),
-    Column(
-        "KL (nats)",
-        _fact("logit_kl_nats", ".2g"),
+    _figure(
+        "logit_kl_nats",
+        "KL",
+        "nats",
+        ".2g",
         "KL: of the next token's distribution with the quantized cache from the dynamic one's, mean over that output.",
+        priority=8,
     ),
-    Column("compile (s)", _fact("compile_seconds", ".1f"), "Compile: tracing and compiling, not in the speeds."),
-    Column(
+    _figure("compile_seconds", "compile", "s", ".1f", "Compile: tracing and compiling, not in the speeds.", priority=5),
+    _figure(
+        "graph_breaks",
         "graph breaks",
-        _fact("graph_breaks", ".0f"),
+        "",
+        ".0f",
         "Graph breaks: places where a forward leaves compiled code.",
+        priority=9,
     ),
-    Column("recompiles", _fact("recompiles", ".0f"), "Recompiles: graphs compiled while the case was timed."),
-    Column(
-        "of the limit (%)",
+    _figure(
+        "recompiles", "recompiles", "", ".0f", "Recompiles: graphs compiled while the case was timed.", priority=10
+    ),
+    CostColumn(
+        SheetColumn(
+            "share_of_limit",
+            "of the limit",
+            "%",
+            6,
+            "right",
+            meaning="Of the limit: decoding speed over what memory bandwidth and computation, as measured in this run, "
+            "allow the same forwards.",
+        ),
         _of_limit,
-        "Of the limit: decoding speed over what memory bandwidth and computation, as measured in this run, allow the "
-        "same forwards.",
+        share_of_limit,
     ),
 )

@@ -17,11 +17,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from reports.numbers.answers import is_lossless, is_same_model, same_output
+from reports.numbers.decision import decisions
 from reports.numbers.metrics import METRICS, Direction
+from reports.numbers.speedups import speedup
 from reports.numbers.statistics import Interval, bootstrap_ratio
 from reports.record.run import CaseResult, Run, RunFileError, Sample
 from reports.record.settings import PARTS
@@ -29,6 +32,7 @@ from reports.record.settings import PARTS
 Scalar = str | int | float | bool
 Row = dict[str, Scalar]
 
+SPEEDUP = "speedup"
 _LATENCIES = ("latency_tok", "assisted_latency_tok")
 _RATES = ("thr", "assisted_thr", "generation_thr")
 _BENCHER_NAME, _BENCHER_MEASURE = 1024, 64  # characters that Bencher allows
@@ -69,7 +73,8 @@ def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[ExportedFigure]:
     metrics: only these; raises RunFileError for one that no case has.
     """
     cases = [case for case in run.finished.values() if case.measured]
-    known = {name for case in cases for name in case.metrics}
+    ratios = {case.id: found.interval for case in cases if case.samples and (found := speedup(case, run)) is not None}
+    known = {name for case in cases for name in case.metrics} | ({SPEEDUP} if ratios else set())
     for name in metrics:
         if name not in known:
             raise RunFileError(
@@ -80,6 +85,10 @@ def figures(run: Run, metrics: Sequence[str] = ()) -> Iterator[ExportedFigure]:
             if (not metrics or name in metrics) and _finite(value):
                 unit, better = _meaning(name)
                 yield ExportedFigure(case, name, unit, better, value, _interval(case, name))
+        ratio = ratios.get(case.id)
+        if ratio is not None and (not metrics or SPEEDUP in metrics):
+            known_ends = ratio if _finite(ratio.high) else None
+            yield ExportedFigure(case, SPEEDUP, "", "higher", ratio.estimate, known_ends)
 
 
 def github_action_benchmark(run: Run, direction: Literal["smaller", "bigger"], metrics: Sequence[str] = ()) -> str:
@@ -111,14 +120,16 @@ def bencher(run: Run, metrics: Sequence[str] = ()) -> str:
 
 
 def case_rows(run: Run) -> list[Row]:
-    """One row per case and per repeat of a baseline: how it ended, settings, metrics and plain facts.
+    """One row per case and per repeat of a baseline: how it ended, settings, its standing, metrics and plain facts.
 
     Columns of settings and facts are named after their part (`engine.dtype`, `facts.load_seconds`); metrics by their
     own names.
     """
+    recommended = {found.recommended.id for found in decisions(run) if found.recommended is not None}
     rows = []
     for case in run.cases:
         row = _case_columns(case)
+        row |= {} if case.again else _verdict(case, run, recommended)
         row |= {name: value for name, value in case.metrics.items() if _finite(value)}
         row |= _scalars("facts", case.facts)
         rows.append(row)
@@ -165,6 +176,7 @@ def pytest_benchmark(run: Run) -> str:
     """
     from pytest_benchmark.stats import Stats
 
+    recommended = {found.recommended.id for found in decisions(run) if found.recommended is not None}
     environment = run.header.get("environment", {})
     hardware, versions = environment.get("hardware", {}), environment.get("versions", {})
     benchmarks = []
@@ -183,7 +195,12 @@ def pytest_benchmark(run: Run) -> str:
                 "fullname": f"{case.experiment}::{name}",
                 "params": vars(case.engine) | vars(case.point),
                 "param": case.id,
-                "extra_info": {"case": case.id, "again": case.again, **_clean(case.metrics)},
+                "extra_info": {
+                    "case": case.id,
+                    "again": case.again,
+                    **({} if case.again else _verdict(case, run, recommended)),
+                    **_clean(case.metrics),
+                },
                 "options": {"warmup": False, "disable_gc": True, "min_rounds": 1, "max_time": 0, "min_time": 0},
                 "stats": {**_clean(stats.as_dict()), "data": rounds, "iterations": 1},
             }
@@ -220,6 +237,22 @@ def _case_columns(case: CaseResult) -> Row:
     for part in PARTS:
         known = {name: value for name, value in vars(getattr(case, part)).items() if name not in case.unstated}
         row |= _scalars(part, known | dict(case.unknown.get(part, {})))
+    return row
+
+
+def _verdict(case: CaseResult, run: Run, recommended: Collection[str]) -> Row:
+    """What all views say of a measured case: its speedup with the interval, its output, whether it is recommended."""
+    if case.kind != "decode" or not case.measured or not case.samples:
+        return {}
+    row: Row = {"recommended": case.id in recommended, "same_model": is_same_model(case)}
+    row["lossless"] = is_lossless(case, run)
+    found, same = speedup(case, run), same_output(case, run)
+    if found is not None:
+        ends = {"": found.interval.estimate, "_low": found.interval.low, "_high": found.interval.high}
+        row |= {f"{SPEEDUP}{end}": value for end, value in ends.items() if _finite(value)}
+        row["speedup_baseline"] = found.baseline
+    if same is not None:
+        row |= {"same_output": same.same, "compared_outputs": same.compared, "differences_by_rounding": same.rounding}
     return row
 
 

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from reports.gate.verdicts import Gate, Judgement
 from reports.record.plain_text import printable
-from reports.views.tables import WIDTH_OF_FILES
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet
+from reports.views.sheet import markdown as markdown_of
 
 SHOWN = ("regressed", "inconclusive", "improved")
-COLUMNS = ("case", "metric", "verdict", "base", "head", "change [98%]", "threshold", "p", "")
-STYLES = {"regressed": "bold red", "inconclusive": "yellow", "improved": "green", "pass": "", "not gated": "dim"}
+COLUMNS = (
+    SheetColumn("case", "case", code=True),
+    SheetColumn("metric", "metric", least=20),
+    SheetColumn("verdict", "verdict", least=12),
+    SheetColumn("base", "base", priority=3),
+    SheetColumn("head", "head", priority=2),
+    SheetColumn("change", "change [98%]", least=23),
+    SheetColumn("threshold", "threshold", priority=4),
+    SheetColumn("p", "p", priority=5),
+    SheetColumn("detail", "detail", priority=1),
+)
+TONES: dict[str, Tone] = {"regressed": "bad", "inconclusive": "warn", "improved": "good", "not gated": "dim"}
 MOST_LINES = 20
 MOST_ROWS = 60  # of one table in Markdown, since a comment has a largest size
 _MEANING = {
@@ -77,44 +85,35 @@ def _remedy(found: Gate) -> str:
     return "measure more blocks or more prompts" + ("" if found.by_turns else ", or by --turns prompt")
 
 
-def rows(found: Gate, verdicts: Sequence[str] = SHOWN) -> list[tuple[Judgement, tuple[str, ...]]]:
-    """The judgements of these verdicts, regressions first, each with its cells under COLUMNS."""
+def judged(found: Gate, verdicts: Sequence[str] = SHOWN) -> Sheet:
+    """The judgements of these verdicts, regressions first."""
     chosen = [one for verdict in verdicts for one in found.judgements if one.verdict == verdict]
-    return [(one, _cells(one)) for one in chosen]
+    return Sheet(
+        columns=COLUMNS,
+        rows=tuple(SheetRow(_cells(one), tone=TONES.get(one.verdict, "plain")) for one in chosen),
+        title=f"{found.head} against {found.base}",
+    )
 
 
 def print_gate(found: Gate, file: Any = None) -> None:
     """Print verdict, table of all that did not simply pass, and remarks; file: None for standard output."""
-    console = _Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = _Console(file=file, highlight=False, width=WIDTH_OF_FILES)
-    shown = rows(found)
-    if shown:
-        table = Table(title=Text(printable(f"{found.head} against {found.base}")), title_justify="left")
-        for name in COLUMNS:
-            table.add_column(name, overflow="fold", min_width=30 if name == "case" else None)
-        for one, cells in shown[:MOST_LINES]:
-            table.add_row(*(Text(printable(cell)) for cell in cells), style=STYLES[one.verdict])
-        console.print(table)
-        if len(shown) > MOST_LINES:
-            console.print(f"and {len(shown) - MOST_LINES} more, all in --format junit", markup=False)
+    to = console(file)
+    shown = judged(found)
+    if shown.rows:
+        print_sheet(replace(shown, rows=shown.rows[:MOST_LINES]), to)
+        if len(shown.rows) > MOST_LINES:
+            to.print(f"and {len(shown.rows) - MOST_LINES} more, all in --format junit", markup=False)
     for line in map(printable, remarks(found)):
-        console.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
+        to.print(line, markup=False, style="bold red" if line.startswith("FAULT") else None)
     style = {"pass": "bold green", "inconclusive": "bold yellow"}.get(found.verdict, "bold red")
-    console.print(f"gate: {headline(found)}", markup=False, style=style)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Pass on that nobody reads: rich would exit with 1, whatever the verdict is."""
-        raise BrokenPipeError
+    to.print(f"gate: {headline(found)}", markup=False, style=style)
 
 
 def markdown(found: Gate) -> str:
     """The verdict in Markdown: what failed in the open, the rest folded away."""
     lines = [f"### Gate: {_escaped(headline(found))}", "", f"`{found.head}` against `{found.base}`", ""]
-    regressed = rows(found, ("regressed",))
-    if regressed:
+    regressed = judged(found, ("regressed",))
+    if regressed.rows:
         lines += [*_table(regressed), ""]
     told = remarks(found)
     lines += [f"- {_escaped(line)}" for line in told[:MOST_ROWS]]
@@ -125,9 +124,16 @@ def markdown(found: Gate) -> str:
         ("improved", ("improved",)),
         ("passed or not gated", ("pass", "not gated")),
     ):
-        folded = rows(found, verdicts)
-        if folded:
-            lines += ["", f"<details><summary>{len(folded)} {summary}</summary>", "", *_table(folded), "", "</details>"]
+        folded = judged(found, verdicts)
+        if folded.rows:
+            lines += [
+                "",
+                f"<details><summary>{len(folded.rows)} {summary}</summary>",
+                "",
+                *_table(folded),
+                "",
+                "</details>",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -169,15 +175,13 @@ def _cells(one: Judgement) -> tuple[str, ...]:
     )
 
 
-def _table(shown: Sequence[tuple[Judgement, tuple[str, ...]]]) -> list[str]:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + ":---|" * len(COLUMNS)]
-    for _, cells in shown[:MOST_ROWS]:
-        case = cells[0].replace("|", "\\|")
-        lines.append("| " + " | ".join([f"`{case}`", *map(_escaped, cells[1:])]) + " |")
-    if len(shown) > MOST_ROWS:
+def _table(shown: Sheet) -> list[str]:
+    lines = [markdown_of(replace(shown, rows=shown.rows[:MOST_ROWS]))]
+    if len(shown.rows) > MOST_ROWS:
         lines += [
             "",
-            f"and {len(shown) - MOST_ROWS} more rows of {len(shown)}, left out here; `--format junit` has all",
+            f"and {len(shown.rows) - MOST_ROWS} more rows of {len(shown.rows)}, left out here; "
+            "`--format junit` has all",
         ]
     return lines
 

@@ -1,29 +1,23 @@
-"""The answer on top of a page: which setting to deploy, by how much it is faster, and what to believe of it.
+"""The answer in words: which setting to use, by how much it is faster, what it is not told apart from.
 
-Pure: a run in, one frozen object out; renders nothing.
+Puts into words what `numbers.decision` decides, for the terminal, the page, claims and comments alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reports.numbers import humaneval
-from reports.numbers.cases import LOSSLESS, losslessness, of_full_length, seconds_per_token
-from reports.numbers.speedups import (
-    Drift,
-    baseline_measurements,
-    best,
-    competing,
-    drifts,
-    is_wrong,
-    keeps_answers,
-    speedup,
-)
+from reports.numbers.answers import answers_text
+from reports.numbers.cases import of_full_length, seconds_per_token, short_names
+from reports.numbers.decision import Decision, Standing, decision, decisions, lossless_instead, quantized_faster
+from reports.numbers.speedups import Drift, drifts, speedup
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
 
-Decision = Literal["deploy", "plain", "unmeasured"]
+Choice = Literal["deploy", "plain", "unmeasured"]
 
 
 @dataclass(frozen=True)
@@ -40,28 +34,44 @@ class Solved:
 
 @dataclass(frozen=True)
 class Headline:
-    """What to deploy. decision: a setting that is shown to be faster; plain decoding, for want of one; or no speed.
+    """The decision with what belongs beside it. decision: a setting that is shown to be faster; plain decoding, for
+    want of one; or no speed. case: the setting, or the baseline.
 
-    case: the setting, or the baseline. rivals: how many settings could have been picked (they keep the baseline's
-    answers and have its speed to be compared with; baselines are none), which makes the estimate of the one that was a
-    little too good. alone: nothing but baselines was measured. faster_unproven: the fastest setting, where its interval
-    contains 1 and it was passed over for that. lossless_instead: where the setting's own output is not shown to be
-    plain decoding's, the fastest one that is shown both faster and lossless. quantized_faster: the fastest quantized
-    setting, where it is faster still. drifts: of the baselines; empty if none was measured again.
+    alone: nothing but baselines was measured. lossless_instead: where the setting's own output is not plain decoding's
+    on every prompt, the fastest one that is shown both faster and lossless. quantized_faster: the fastest quantized
+    setting, where it is faster still. drifts: of the baselines; empty if none was measured again. others: decisions for
+    further targets of the run.
     """
 
-    decision: Decision
-    case: CaseResult | None
-    speedup: Interval | None
+    decision: Choice
+    found: Decision | None
     tokens_per_second: float | None
-    lossless: str
-    rivals: int
+    answers: str
     alone: bool
-    faster_unproven: CaseResult | None
-    lossless_instead: CaseResult | None
-    quantized_faster: CaseResult | None
+    lossless_instead: Standing | None
+    quantized_faster: Standing | None
     drifts: tuple[Drift, ...]
     solved: Solved | None
+    others: tuple[Decision, ...] = ()
+
+    @property
+    def case(self) -> CaseResult | None:
+        return None if self.found is None else self.found.recommended
+
+    @property
+    def speedup(self) -> Interval | None:
+        """None where plain decoding is recommended."""
+        return None if self.found is None or self.found.speedup is None else self.found.speedup.interval
+
+    @property
+    def faster_unproven(self) -> Standing | None:
+        """The setting of the largest ratio, where its interval contains 1 and it was passed over for that."""
+        return None if self.found is None else self.found.faster_unproven
+
+    @property
+    def rivals(self) -> int:
+        """How many settings could have been picked, which makes the estimate of the one that was a little too good."""
+        return 0 if self.found is None else len(self.found.standings)
 
     @property
     def stable(self) -> bool | None:
@@ -70,81 +80,85 @@ class Headline:
 
 
 def headline(run: Run) -> Headline:
-    """The fastest setting that keeps the baseline's answers and whose speedup's interval lies above 1, else plain.
-
-    Settings are compared by seconds per token, each against the baseline of its own dtype and sampling.
-    """
-    cases = of_full_length(run)
-    left = [case for case in cases if case.samples]
-    gen_toks = _gen_toks(run)
-    passed_over: CaseResult | None = None
-    while (fastest := best(left, gen_toks)) is not None:
-        found = speedup(fastest, run)
-        if found is not None and found.interval.low > 1:
-            return _headline("deploy", fastest, found.interval, passed_over, cases, run)
-        if _is_baseline(fastest, run):
-            return _headline("plain", fastest, None, passed_over, cases, run)
-        passed_over = passed_over or (fastest if found is not None else None)
-        left.remove(fastest)
-    return _headline("unmeasured", None, None, None, cases, run)
-
-
-def _headline(
-    decision: Decision,
-    case: CaseResult | None,
-    interval: Interval | None,
-    passed_over: CaseResult | None,
-    cases: list[CaseResult],
-    run: Run,
-) -> Headline:
+    """The decision for the run's target, with what a reader wants to know beside it."""
+    found = decision(run)
+    case = None if found is None else found.recommended
     per_token = None if case is None else seconds_per_token(case)
-    settings = [one for one in cases if not _is_baseline(one, run)]
-    plain = "is the reference itself" if decision == "plain" else ""
+    plain = found is not None and found.speedup is None
     return Headline(
-        decision=decision,
-        case=case,
-        speedup=interval,
+        decision="unmeasured" if case is None else "plain" if plain else "deploy",
+        found=found,
         tokens_per_second=1 / per_token if per_token else None,
-        lossless=plain or ("" if case is None else losslessness(case)),
-        rivals=sum(bool(baseline_measurements(one, run)) for one in competing(settings, _gen_toks(run))),
-        alone=not settings,
-        faster_unproven=passed_over,
-        lossless_instead=None if case is None or decision == "plain" else _lossless_instead(case, cases, run),
-        quantized_faster=None if case is None else _quantized_faster(case, cases, run),
+        answers="" if case is None else "is the reference itself" if plain else answers_text(case, run),
+        alone=all(run.is_own_baseline(each) for each in of_full_length(run)),
+        lossless_instead=None if found is None else lossless_instead(found, run),
+        quantized_faster=None if found is None or case is None else quantized_faster(found, run),
         drifts=tuple(drifts(run)),
         solved=None if case is None else _solved(case, run),
+        others=tuple(one for one in decisions(run) if found is not None and one.target != found.target),
     )
 
 
-def _lossless_instead(case: CaseResult, cases: list[CaseResult], run: Run) -> CaseResult | None:
-    if losslessness(case) in LOSSLESS:
-        return None
-    for other in cases:
-        found = speedup(other, run) if losslessness(other) in LOSSLESS else None
-        if found is not None and found.interval.low > 1:
-            return other
-    return None
+def interval_text(interval: Interval) -> str:
+    """`1.32 [1.28, 1.37]`."""
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _quantized_faster(case: CaseResult, cases: list[CaseResult], run: Run) -> CaseResult | None:
-    """cases: fastest first."""
-    for other in cases:
-        if other is case:
-            return None
-        found = None if keeps_answers(other) or is_wrong(other) or not other.samples else speedup(other, run)
-        if found is not None and found.interval.low > 1:
-            return other
-    return None
+def names_of(run: Run) -> dict[str, str]:
+    """Case id -> the short name under which views show it."""
+    return short_names(case for case in run.finished.values() if case.kind == "decode")
 
 
-def _gen_toks(run: Run) -> int | None:
-    """The number of new tokens that the study asks for."""
-    found: int | None = run.header.get("study", {}).get("workload", {}).get("gen_toks")
-    return found
+def recommendation(found: Decision, run: Run) -> str:
+    """The decision in one sentence, with ratio and interval as they are printed everywhere."""
+    if found.recommended is None:
+        return "nothing to recommend: no plain decoding was measured to compare with"
+    name = names_of(run).get(found.recommended.id, found.recommended.id)
+    if found.speedup is None:
+        return "plain decoding: no setting that keeps its model is shown to be faster"
+    return f"{name}: {interval_text(found.speedup.interval)} times as fast as plain decoding"
 
 
-def _is_baseline(case: CaseResult, run: Run) -> bool:
-    return any(case is one for one in baseline_measurements(case, run))
+def tie_text(found: Decision, run: Run) -> str:
+    """Which settings are not told apart from the recommended one; empty where all are."""
+    if found.recommended is None or not found.tie:
+        return ""
+    names = names_of(run)
+    count = len(found.tie)
+    text = f"{count} setting{' is' if count == 1 else 's are'} not told apart from it"
+    if found.simplest is not None and found.simplest is not found.recommended:
+        text += f"; the simplest is {names[found.simplest.id]}"
+    if found.smallest is not None and found.smallest not in (found.recommended, found.simplest):
+        text += f"; the one of least memory is {names[found.smallest.id]}"
+    return text
+
+
+def recommended_lines(run: Run) -> Iterator[str]:
+    """The decision for every target, its tie, and what was passed over, a line each."""
+    several = decisions(run)
+    for found in several:
+        target = f" for {found.target}" if len(several) > 1 else ""
+        tie = tie_text(found, run)
+        yield f"recommended{target}: {recommendation(found, run)}{f'; {tie}' if tie else ''}"
+        passed = found.faster_unproven
+        if passed is not None and found.recommended is not None:
+            name = names_of(run)[passed.case.id]
+            yield f"passed over{target}: {name}, {interval_text(passed.speedup.interval)}, whose interval contains 1"
+
+
+def recommended_data(run: Run) -> list[dict[str, Any]]:
+    """The decision for every target as plain data; no ratio where plain decoding is recommended."""
+    return [
+        {
+            "target": found.target,
+            "case": found.recommended.id if found.recommended else None,
+            "ratio": found.speedup.interval.estimate if found.speedup else None,
+            "low": found.speedup.interval.low if found.speedup else None,
+            "high": found.speedup.interval.high if found.speedup else None,
+            "not_told_apart": [case.id for case in found.tie],
+        }
+        for found in decisions(run)
+    ]
 
 
 def _solved(case: CaseResult, run: Run) -> Solved | None:
@@ -171,3 +185,11 @@ def _solved(case: CaseResult, run: Run) -> Solved | None:
         base="" if paired is None else paired.base,
         statement="" if paired is None else paired.statement(p_value),
     )
+
+
+def speedup_text(case: CaseResult, run: Run) -> str:
+    """As printed beside a case: its ratio with the interval; `baseline` of what others are compared with."""
+    if run.is_own_baseline(case):
+        return "baseline"
+    found = speedup(case, run)
+    return "" if found is None else interval_text(found.interval)

@@ -1,63 +1,101 @@
-"""The table of a run, in the terminal and in Markdown: both are views of the same rows. Computes nothing itself."""
+"""The table of a run as data; the terminal, Markdown, CSV and JSON are forms of it. Computes nothing itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from reports.numbers import humaneval
+from reports.numbers.answers import is_wrong, same_output
+from reports.numbers.cases import (
+    GIB,
+    cost_per_million,
+    is_measured,
+    memory_of,
+    pays_off_after,
+    seconds_per_token,
+    shared_settings,
+    short_names,
+)
+from reports.numbers.decision import by_ratio, decisions
+from reports.numbers.humaneval import humaneval_cases
+from reports.numbers.metrics import FACTS, METRICS, case_figure
 from reports.numbers.predictions import prediction_lines, predictions
-from reports.numbers.speedups import Speedup, best, drifts, is_wrong, speedup
+from reports.numbers.speedups import drifts, speedup
 from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable, shortened
 from reports.record.run import CaseResult, Run
-from reports.views import cost_table
-
-COLUMNS = (
-    "case",
-    "tokens/s",
-    "ms/token",
-    "speedup [95%]",
-    "accept rate",
-    "tokens/step",
-    "rollbacks",
-    "predicted ms (off)",
-    "status",
+from reports.views.cost_table import cost_sheet
+from reports.views.headline import interval_text, names_of, recommended_data, recommended_lines, speedup_text
+from reports.views.humaneval_table import humaneval_sheet
+from reports.views.sheet import (
+    Scalar,
+    Sheet,
+    SheetColumn,
+    SheetRow,
+    as_csv,
+    as_data,
+    chosen,
+    console,
+    markdown,
+    print_sheet,
 )
 
 LONGEST_STATUS = 160  # characters; the run file has the whole reason
-STATUS_WIDTH = 32  # a long reason wraps, so that the ids need not
 MANY = 4  # cases that share a note, from which on it is said once
-WIDTH_OF_FILES = 200  # of output that goes to a file or a pipe, where no terminal says how wide it is
+STAR = "*"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case as shown. cells follow COLUMNS; best: the fastest case that keeps the baseline's answers."""
+class Asked:
+    """How a table is to be shown: `--columns`, `--sort`, `--top`, `--price-per-hour`; None: as it is."""
 
-    cells: tuple[str, ...]
-    best: bool
-    ok: bool
+    columns: str | None = None
+    sort: str | None = None
+    top: int | None = None
+    price_per_hour: float | None = None
 
     @property
-    def case(self) -> str:
-        """The id of the case."""
-        return self.cells[0].removesuffix(" *")
+    def anything(self) -> bool:
+        return (self.columns, self.sort, self.top) != (None, None, None)
 
 
-def rows(run: Run) -> list[Row]:
-    """All cases of a run, fastest first, then those that were not measured, in their order."""
+def run_sheet(run: Run, asked: Asked | None = None, *, ids: bool = False) -> Sheet:
+    """All decode cases of a run in the order of the ratio that is printed, then those that were not measured.
+
+    ids: cases by their ids, not by short names. Raises RunFileError for a column that there is not.
+    """
+    asked = asked or Asked()
     cases = [case for case in run.finished.values() if case.kind == "decode"]
-    measured = sorted((case for case in cases if case.measured and case.samples), key=_seconds_per_token)
-    others = [case for case in cases if not (case.measured and case.samples)]
-    winner = best(measured, run.header.get("study", {}).get("workload", {}).get("gen_toks"))
-    predicted = {found.case: found.residual for found in predictions(run)}
-    return [_row(case, run, case is winner, predicted.get(case.id)) for case in [*measured, *others]]
+    timed = [case for case in cases if is_measured(case) and case.samples]
+    others = [case for case in cases if case not in timed]
+    winners = {found.recommended.id for found in decisions(run) if found.recommended is not None}
+    fields = _fields(run, timed, asked.price_per_hour)
+    names = {case.id: case.id for case in cases} if ids else names_of(run)
+    rows = [_row(case, fields, names, case.id in winners) for case in by_ratio(timed, run)]
+    rows += [_bare_row(case, len(fields), names) for case in others]
+    sheet = Sheet(
+        columns=(
+            SheetColumn("case", "case", code=ids),
+            SheetColumn("id", "id", shown=False, code=True),
+            *(field.column for field in fields),
+            SheetColumn("status", "status", least=10),
+        ),
+        rows=tuple(rows),
+        title=title(run),
+        shared=tuple(filter(None, (workload(run), "" if ids else _unless_named(cases)))),
+        notes=(LEGEND,),
+    )
+    return chosen(sheet, asked.columns, asked.sort, asked.top)
+
+
+LEGEND = (
+    "Speedup: against plain decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. "
+    "Same output: prompts whose greedy output is plain decoding's, token by token; bf16 parts at near ties, see "
+    "docs/statistics.md. Predicted ms: per token, by the cost model; off: from the measured ms. * recommended: of "
+    "those that decode the same model, the largest speedup whose interval lies above 1, else plain decoding."
+)
 
 
 def notes(run: Run) -> list[str]:
@@ -81,28 +119,18 @@ def notes(run: Run) -> list[str]:
     return [*found, *run.warnings]
 
 
-def _case_notes(run: Run) -> list[str]:
-    """The notes of all cases; what is noted with many of them is said once."""
-    cases: dict[str, list[str]] = {}
-    for case in run.finished.values():
-        for note in case.notes:
-            cases.setdefault(note, []).append(case.id)
-    return [
-        line
-        for note, ids in cases.items()
-        for line in ([f"{len(ids)} cases: {note}"] if len(ids) >= MANY else [f"{name}: {note}" for name in ids])
-    ]
+def workload(run: Run) -> str:
+    """`20 prompts (embedded) of 128 tokens, 64 generated`."""
+    asked = run.header.get("study", {}).get("workload", {})
+    return (
+        f"{asked.get('num_samples', '?')} prompts ({asked.get('prompts', '?')}) of {asked.get('max_prompt', '?')} "
+        f"tokens, {asked.get('gen_toks', '?')} generated"
+    )
 
 
 def legend(run: Run) -> str:
-    """What the speedup is against and what the mark means."""
-    workload = run.header.get("study", {}).get("workload", {})
-    return (
-        f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
-        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated. Speedup: against plain "
-        "decoding with a dynamic cache, unquantized and uncompiled, on the same prompts. Predicted ms: per token, by "
-        "the cost model; off: its speedup over the measured one. * fastest that keeps the baseline's answers."
-    )
+    """What the cases have in common, what the speedup is against and what the mark means."""
+    return f"{workload(run)}. {LEGEND}"
 
 
 def title(run: Run) -> str:
@@ -118,96 +146,205 @@ def title(run: Run) -> str:
     return f"{run.header.get('study', {}).get('name', 'run')}: {machine}; {stack}"
 
 
-def terminal_table(run: Run) -> Table:
-    """The table for a terminal."""
-    table = Table(
-        title=Text(printable(title(run))),
-        title_justify="left",
-        caption=Text(printable(legend(run))),
-        caption_justify="left",
-    )
-    for number, name in enumerate(COLUMNS):
-        last = number == len(COLUMNS) - 1
-        table.add_column(
-            name,
-            justify="left" if number == 0 or last else "right",
-            overflow="fold",
-            no_wrap=0 < number < len(COLUMNS) - 1,
-            min_width=30 if number == 0 else None,
-            max_width=STATUS_WIDTH if last else None,
-        )
-    for row in rows(run):
-        table.add_row(
-            *(Text(printable(cell)) for cell in row.cells),
-            style="bold green" if row.best else (None if row.ok else "dim"),
-        )
-    return table
+def markdown_table(run: Run, most: int | None = None, asked: Asked | None = None) -> str:
+    """The table in Markdown, cases by their ids.
 
-
-def markdown_table(run: Run, most: int | None = None) -> str:
-    """The same table in Markdown.
-
-    most: so many rows of measured cases alone, the fastest ones and the baseline of the fastest.
+    most: so many rows of measured cases alone, those of the largest speedup and the baseline of the first.
     """
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|:---|" + "---:|" * (len(COLUMNS) - 2) + ":---|"]
-    for row in rows(run) if most is None else _fastest(run, most):
-        cells = [cell.replace("|", "\\|") for cell in row.cells]
-        cells[0] = f"`{cells[0].removesuffix(' *')}`" + (" **\\***" if row.best else "")
-        lines.append(
-            "| " + " | ".join(f"**{cell}**" if row.best and i and cell else cell for i, cell in enumerate(cells)) + " |"
-        )
-    return "\n".join(lines)
+    sheet = run_sheet(run, asked, ids=True)
+    if most is not None:
+        timed = [row for row in sheet.rows if row.tone != "dim"]
+        cases = run.finished
+        first = next((found for row in timed if (found := speedup(cases[str(row.values[0])], run))), None)
+        plain = [row for row in timed if first is not None and row.values[0] == first.baseline]
+        kept = [row for row in timed if row not in plain][: most - len(plain)]
+        sheet = replace(sheet, rows=tuple(row for row in timed if row in kept or row in plain))
+    return markdown(sheet)
 
 
-def _fastest(run: Run, most: int) -> list[Row]:
-    measured = [row for row in rows(run) if row.ok]
-    cases = run.finished
-    baselines = [found.baseline for row in measured if (found := speedup(cases[row.case], run)) is not None][:1]
-    shown = [row for row in measured if row.case not in baselines][: most - len(baselines)]
-    return [row for row in measured if row in shown or row.case in baselines]
+def markdown_page(run: Run, asked: Asked | None = None) -> str:
+    """Title, tables, recommendation and notes in Markdown."""
+    if asked is not None and asked.anything:
+        return f"{title(run)}\n\n{markdown_table(run, asked=asked)}\n\n{legend(run)}"
+    parts = [title(run)]
+    if run_sheet(run).rows:
+        parts += [markdown_table(run, asked=asked), *recommended_lines(run), legend(run)]
+    parts += [
+        f"{markdown(sheet)}\n\n{' '.join(sheet.notes)}"
+        for sheet in (cost_sheet(run), humaneval_sheet(run))
+        if sheet.rows
+    ]
+    return "\n\n".join([*parts, *notes(run)])
 
 
-def print_run(run: Run, terminal: Any = None) -> None:
-    """Print table and notes; `terminal` is pytest's reporter, or None for standard output."""
-    file = None if terminal is None else terminal._tw._file
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=WIDTH_OF_FILES)
-    console.print()
-    if rows(run):
-        console.print(terminal_table(run))
-    if cost_table.rows(run):
-        console.print(cost_table.terminal_table(run))
-    if humaneval.humaneval_rows(run):
-        console.print(humaneval.terminal_table(run))
+def csv_table(run: Run, asked: Asked | None = None) -> str:
+    """The table with a column for every figure that is known, or those asked for; cases by their ids."""
+    return as_csv(_with_every_column(run, asked))
+
+
+def json_page(run: Run, asked: Asked | None = None) -> str:
+    """Tables, recommendation and notes as JSON."""
+    tables = [as_data(_with_every_column(run, asked))]
+    tables += [as_data(sheet) for sheet in (cost_sheet(run), humaneval_sheet(run)) if sheet.rows]
+    found = {"run": str(run.path), "recommended": recommended_data(run), "tables": tables, "notes": notes(run)}
+    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def print_run(run: Run, terminal: Any = None, asked: Asked | None = None) -> None:
+    """Print tables, recommendation and notes; `terminal` is pytest's reporter, or None for standard output."""
+    to = console(None if terminal is None else terminal._tw._file)
+    asked = asked or Asked()
+    to.print()
+    sheet = run_sheet(run, asked)
+    if sheet.rows:
+        print_sheet(sheet, to)
+        for line in recommended_lines(run):
+            to.print(printable(line), markup=False, style="bold green" if line.startswith("recommended") else None)
+    names = names_of(run) | short_names(humaneval_cases(run))
+    for beside in (cost_sheet(run), humaneval_sheet(run)):
+        if beside.rows and not asked.anything:
+            to.print()
+            print_sheet(_by_name(beside, names), to)
     for note in map(printable, notes(run)):
-        console.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
+        to.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
 
 
-def _row(case: CaseResult, run: Run, is_best: bool, residual: float | None) -> Row:
-    ok = case.measured and bool(case.samples)
-    status = _status(case, ok)
-    if not ok:
-        return Row((case.id, *[""] * (len(COLUMNS) - 2), status), False, False)
-    per_token = _seconds_per_token(case)
-    metrics = case.metrics
-    cells = (
-        case.id + (" *" if is_best else ""),
-        f"{1 / per_token:.1f}",
-        f"{1000 * per_token:.1f}",
-        _speedup(speedup(case, run)),
-        _number(metrics.get("accept_rate"), ".2f"),
-        _number(metrics.get("tokens_per_step"), ".2f"),
-        _number(metrics.get("total_rollbacks"), ".0f"),
-        "" if residual is None else f"{1000 * per_token / (1 + residual):.1f} ({100 * residual:+.1f}%)",
-        status,
+@dataclass(frozen=True)
+class Field:
+    """A column of the table with the cell and the value of a measured case."""
+
+    column: SheetColumn
+    text: Callable[[CaseResult], str]
+    value: Callable[[CaseResult], Scalar]
+
+
+def _fields(run: Run, cases: Iterable[CaseResult], price: float | None) -> list[Field]:
+    """The columns between the case and its status: those that are always shown, then one for each figure that some
+    case has, shown where it is asked for."""
+    off = {found.case: found.residual for found in predictions(run)}
+    ratios = {case.id: ratio.interval for case in cases if (ratio := speedup(case, run)) is not None}
+    outputs = {case.id: same for case in cases if (same := same_output(case, run)) is not None}
+    fields = [
+        _number("tokens_per_second", "tokens/s", "tokens/s", ".1f", _speed, priority=2),
+        _number("ms_per_token", "ms/token", "ms/token", ".1f", _milliseconds, priority=5, better="lower"),
+        Field(
+            SheetColumn("speedup", "speedup [95%]", align="right"),
+            lambda case: interval_text(ratios[case.id]) if case.id in ratios else speedup_text(case, run),
+            lambda case: ratios[case.id].estimate if case.id in ratios else None,
+        ),
+        *(
+            _number(f"speedup_{end}", f"{end} end", "", ".2f", _end_of(end, ratios), shown=False)
+            for end in ("low", "high")
+        ),
+        Field(
+            SheetColumn("same_output", "same output", priority=1, align="right"),
+            lambda case: outputs[case.id].text if case.id in outputs else "",
+            lambda case: outputs[case.id].same if case.id in outputs else None,
+        ),
+        _metric("accept_rate", "accept rate", "", ".2f", priority=3),
+        _metric("tokens_per_step", "tokens/step", "tokens/step", ".2f", priority=4),
+        _metric("total_rollbacks", "rollbacks", "", ".0f", priority=7, better="lower"),
+        Field(
+            SheetColumn("predicted_ms", "predicted ms (off)", priority=8, align="right", better="lower"),
+            lambda case: _predicted(case, off.get(case.id)),
+            lambda case: None if case.id not in off else (_milliseconds(case) or 0.0) / (1 + off[case.id]),
+        ),
+    ]
+    if price is not None:
+        fields.append(
+            _number(
+                "cost_per_million",
+                "cost per million tokens",
+                "",
+                ".2f",
+                lambda case: cost_per_million(case, price),
+                priority=1,
+                better="lower",
+            )
+        )
+    fields += [
+        _number(
+            "pays_off_after",
+            "pays off after",
+            "tokens",
+            ",.0f",
+            lambda case: pays_off_after(case, run),
+            shown=any(pays_off_after(case, run) is not None for case in cases),
+            priority=6,
+            better="lower",
+        ),
+        _number(
+            "memory_gib",
+            "memory",
+            "GiB",
+            ".2f",
+            lambda case: None if (memory := memory_of(case)) is None else memory.bytes / GIB,
+            shown=False,
+            better="lower",
+        ),
+        _metric("ttft_seconds", "first token", "ms", ".1f", 1000, shown=False, better="lower"),
+        _metric("decode_latency_tok", "inter-token", "ms", ".2f", 1000, shown=False, better="lower"),
+        *(
+            _metric(f"latency_tok_p{share}", f"p{share}", "ms/token", ".2f", 1000, shown=False, better="lower")
+            for share in (50, 90, 99)
+        ),
+    ]
+    taken = {field.column.key for field in fields} | {"assisted_latency_tok", "latency_tok", "assisted_thr", "thr"}
+    for metric in (*METRICS.values(), *FACTS.values()):
+        if metric.name not in taken and any(case_figure(metric, case) is not None for case in cases):
+            better = "lower" if metric.better == "lower" else "higher"
+            fields.append(_metric(metric.name, metric.name, metric.unit, ".4g", shown=False, better=better))
+    return fields
+
+
+def _end_of(end: str, ratios: Mapping[str, Interval]) -> Callable[[CaseResult], float | None]:
+    return lambda case: float(getattr(ratios[case.id], end)) if case.id in ratios else None
+
+
+def _number(
+    key: str, label: str, unit: str, form: str, value: Callable[[CaseResult], float | None], **column: Any
+) -> Field:
+    def text(case: CaseResult) -> str:
+        known = value(case)
+        return "" if known is None else format(known, form)
+
+    return Field(SheetColumn(key, label, unit, align="right", **column), text, value)
+
+
+def _metric(name: str, label: str, unit: str, form: str, factor: float = 1.0, **column: Any) -> Field:
+    """The column of a metric or fact, in multiples of its unit."""
+    metric = METRICS.get(name) or FACTS[name]
+
+    def value(case: CaseResult) -> float | None:
+        known = case_figure(metric, case)
+        return None if known is None else factor * known
+
+    return _number(name, label, unit, form, value, **column)
+
+
+def _row(case: CaseResult, fields: Iterable[Field], names: Mapping[str, str], best: bool) -> SheetRow:
+    fields = list(fields)
+    status = _status(case)
+    return SheetRow(
+        cells=(names[case.id], case.id, *(field.text(case) for field in fields), status),
+        values=(case.id, case.id, *(field.value(case) for field in fields), status),
+        tone="best" if best else "plain",
+        mark=STAR if best else "",
     )
-    return Row(cells, is_best, True)
 
 
-def _status(case: CaseResult, ok: bool) -> str:
+def _bare_row(case: CaseResult, fields: int, names: Mapping[str, str]) -> SheetRow:
+    status = _status(case)
+    return SheetRow(
+        cells=(names[case.id], case.id, *[""] * fields, status),
+        values=(case.id, case.id, *[None] * fields, status),
+        tone="dim",
+    )
+
+
+def _status(case: CaseResult) -> str:
     """How the case ended; for a wrong one the prompt and the output token, counted from 0 as in the run file."""
-    if ok and is_wrong(case):
+    if case.measured and case.samples and is_wrong(case):
         first = case.facts["losslessness"].get("first", {})
         return f"wrong: prompt {first.get('prompt', '?')} differs from token {first.get('position', '?')} on"
     if case.status == "ok" or not case.reason:
@@ -215,19 +352,60 @@ def _status(case: CaseResult, ok: bool) -> str:
     return shortened(f"{case.status}: {case.reason}", LONGEST_STATUS)
 
 
-def interval_text(interval: Interval) -> str:
-    """`1.32 [1.28, 1.37]`."""
-    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+def _with_every_column(run: Run, asked: Asked | None) -> Sheet:
+    """The sheet with all columns unless some are asked for; cases by their ids."""
+    asked = asked or Asked()
+    if asked.columns is not None:
+        return run_sheet(run, asked, ids=True)
+    timed = [case for case in run.finished.values() if is_measured(case) and case.samples]
+    keys = [field.column.key for field in _fields(run, timed, asked.price_per_hour)]
+    return run_sheet(run, replace(asked, columns=",".join([*keys, "status"])), ids=True)
 
 
-def _speedup(found: Speedup | None) -> str:
-    return "" if found is None else interval_text(found.interval)
+def _by_name(sheet: Sheet, names: Mapping[str, str]) -> Sheet:
+    """The sheet with short names in place of the ids in its first column."""
+    rows = tuple(
+        replace(row, cells=(names.get(row.cells[0], row.cells[0]), *row.cells[1:]), values=row.values or row.cells)
+        for row in sheet.rows
+    )
+    return replace(sheet, rows=rows)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _unless_named(cases: Iterable[CaseResult]) -> str:
+    shared = shared_settings(cases)
+    return f"unless the case says otherwise: {shared} (--columns id shows the ids)" if shared else ""
 
 
-def _seconds_per_token(case: CaseResult) -> float:
-    tokens: Sequence[int] = [sample.new_tokens for sample in case.samples]
-    return sum(sample.seconds for sample in case.samples) / sum(tokens)
+def _case_notes(run: Run) -> list[str]:
+    """The notes of all cases; what is noted with many of them is said once."""
+    cases: dict[str, list[str]] = {}
+    for case in run.finished.values():
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.id)
+    return [
+        line
+        for note, ids in cases.items()
+        for line in ([f"{len(ids)} cases: {note}"] if len(ids) >= MANY else [f"{name}: {note}" for name in ids])
+    ]
+
+
+def _speed(case: CaseResult) -> float | None:
+    per_token = seconds_per_token(case)
+    return 1 / per_token if per_token else None
+
+
+def _milliseconds(case: CaseResult) -> float | None:
+    per_token = seconds_per_token(case)
+    return 1000 * per_token if per_token else None
+
+
+def _predicted(case: CaseResult, residual: float | None) -> str:
+    """`17.1 (-5.7%)`: the predicted ms per token, and how far that is from the measured ms.
+
+    residual: of the speedup, predicted over measured less 1.
+    """
+    measured = _milliseconds(case)
+    if residual is None or measured is None:
+        return ""
+    predicted = measured / (1 + residual)
+    return f"{predicted:.1f} ({100 * (predicted / measured - 1):+.1f}%)"

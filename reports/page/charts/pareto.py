@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from reports.numbers.cases import GIB, losslessness, memory_of, of_full_length, seconds_per_token, short_names
-from reports.numbers.speedups import is_uncompared, is_wrong, keeps_answers
+from reports.numbers.answers import answers_text, is_uncompared, is_wrong, keeps_answers
+from reports.numbers.cases import GIB, memory_of, of_full_length, seconds_per_token, short_names
 from reports.page.charts.figure import (
     CARD,
     FIRST,
@@ -29,7 +29,7 @@ from reports.record.run import CaseResult, Run
 
 KEY, TITLE = "pareto", "Speed against memory"
 KEEPS, CHANGES, UNSHOWN, FALSE = (
-    "the target's own answers",
+    "the target's own model",
     "quantized answers",
     "answers not compared",
     "wrong output",
@@ -122,7 +122,7 @@ def pareto(run: Run) -> Figure | Missing:
                     f"{place.memory / GIB:.3f}",
                     f"{place.speed:.1f}",
                     "yes" if place in best else "",
-                    losslessness(place.case),
+                    answers_text(place.case, run),
                 )
                 for place in found
             ),

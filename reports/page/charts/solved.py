@@ -13,6 +13,7 @@ from reports.numbers.cases import short_names
 from reports.numbers.humaneval import Paired
 from reports.page.charts.figure import FIRST, INK, MUTED, SECOND, Figure, Key, Missing, Panel, Table, axis, draw, values
 from reports.record.run import Run
+from reports.views.humaneval_table import LEGEND, humaneval_sheet
 
 KEY, TITLE = "humaneval", "HumanEval: problems solved"
 ROW = 34
@@ -68,14 +69,15 @@ def solved(run: Run) -> Figure | Missing:
         tuple(panels),
         tuple(keys),
         _table(found, run),
-        how=humaneval.LEGEND if differences else "",
+        how=LEGEND if differences else "",
     )
 
 
 def _table(found: Sequence[Solving], run: Run) -> Table:
     """The table of HumanEval as in the terminal; of cases published without completions, their shares."""
     if run.completions:
-        return Table(humaneval.columns(run), tuple(row.cells for row in humaneval.humaneval_rows(run)))
+        sheet = humaneval_sheet(run)
+        return Table(tuple(column.heading for column in sheet.columns), tuple(row.cells for row in sheet.rows))
     return Table(("case", "solved (%)"), tuple((one.name, f"{one.solved:.1f}") for one in found))
 
 

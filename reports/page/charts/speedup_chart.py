@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from reports.numbers.answers import is_wrong
 from reports.numbers.cases import is_measured, short_names
 from reports.numbers.predictions import Curve, curves
-from reports.numbers.speedups import is_wrong, speedup
+from reports.numbers.speedups import speedup
 from reports.numbers.statistics import Interval
 from reports.page.charts.figure import (
     FIRST,
@@ -26,7 +27,7 @@ from reports.page.charts.figure import (
     values,
 )
 from reports.record.run import CaseResult, Run
-from reports.views.tables import interval_text
+from reports.views.headline import interval_text
 
 KEY, TITLE = "speedup", "Speedup against tokens drafted per step"
 MOST_PANELS = 6

@@ -97,6 +97,14 @@ def test_nothing_in_reports_knows_what_measures() -> None:
     assert not {(path.name, name) for path in sources("reports/") for name in tops(path) & MEASURING}
 
 
+def test_only_views_pages_and_progress_know_rich() -> None:
+    knowing = {path for path in sources("reports/", "fixtures/", "perf_tests/", "conftest.py") if "rich" in tops(path)}
+    assert {path.relative_to(ROOT).as_posix() for path in knowing} == {
+        "reports/views/sheet.py",
+        "fixtures/suite/progress.py",
+    }
+
+
 def test_only_launch_starts_processes() -> None:
     starting = {path for path in sources("reports/") if tops(path) & PROCESSES}
     assert starting

@@ -28,6 +28,11 @@ def one(name: str, seconds: list[float], *, weights: int = 100, draft: int = 0, 
     return case(name, [plain(i, value) for i, value in enumerate(seconds)], facts=facts, **changes)
 
 
+def setting(name: str, seconds: list[float], k: int = 3, **changes: Any) -> CaseResult:
+    """A setting that looks k tokens up."""
+    return one(name, seconds, point={**POINT, "strategy": "prompt_lookup", "assist_toks": k}, **changes)
+
+
 def scored(share: float, quant: str = "none") -> CaseResult:
     engine = ENGINE | {"target_quant": quant}
     return case(f"p/{quant}/humaneval", [], kind="humaneval", engine=engine, metrics={"pass_at_1": share})
@@ -44,7 +49,7 @@ def run(planted: Callable[..., Run]) -> Run:
             samples=(assisted(0, 0.625), assisted(1, 0.625)),
         ),
         one("p/sampled", [0.1, 0.1], point=POINT | {"do_sample": True}),
-        one("p/wrong", [0.1, 0.1], facts={"losslessness": {"verdict": "wrong"}}),
+        setting("p/wrong", [0.1, 0.1], facts={"losslessness": {"verdict": "wrong"}}),
         one("p/short", [0.1, 0.1], workload={"prompts_sha256": "abc", "gen_toks": 5}),
         scored(0.5),
         scored(0.3, "4bit"),
@@ -56,17 +61,75 @@ def best(run: Run, **constraints: Any) -> str:
     return found.best.id
 
 
-def test_the_fastest_greedy_case_of_full_length_and_right_output_wins(run: Run) -> None:
-    assert best(run) == "p/4bit"
+def test_the_fastest_greedy_case_of_the_same_model_of_full_length_and_right_output_wins(run: Run) -> None:
+    assert best(run) == "p/assisted"
     assert best(run, sampled=True) == "p/sampled"
+    (found,) = advise(run)
+    assert found.quantized_faster is not None and found.quantized_faster.case.id == "p/4bit"
+    assert "- faster still, but quantized, which may change the answers: p/4bit, 2.00 [2.00, 2.00]" in markdown([found])
+
+
+def test_a_bound_on_memory_or_quality_lets_quantized_settings_compete(run: Run) -> None:
+    assert best(run, min_pass_at_1=0.2) == "p/4bit"
+    assert best(run, max_memory=120 * MIB) == "p/4bit"
+    assert best(run, max_memory=120 * MIB, same_model=True) == "p/plain"
 
 
 def test_constraints_rule_out_what_does_not_meet_them(run: Run) -> None:
     assert best(run, lossless=True) == "p/assisted"
     assert best(run, min_pass_at_1=0.4) == "p/assisted"
     assert best(run, lossless=True, max_memory=120 * MIB) == "p/plain"
-    (found,) = advise(run, Constraints(lossless=True, max_memory=120 * MIB))
-    assert found.excluded == {"--max-memory": 1, "--lossless": 1}
+    (found,) = advise(run, Constraints(same_model=True, max_memory=120 * MIB))
+    assert found.excluded == {"--max-memory": 1, "--same-model": 1}
+
+
+def test_lossless_means_every_output_and_same_model_the_weaker(planted: Callable[..., Run]) -> None:
+    lookup = {**POINT, "strategy": "prompt_lookup"}
+    rounded = one(
+        "p/rounded", [0.5, 0.5], point=lookup, facts={"losslessness": {"verdict": "near_ties", "near_ties": 1}}
+    )
+    other = dataclasses.replace(rounded.samples[1], output_sha256="other")
+    rounded = dataclasses.replace(rounded, samples=(rounded.samples[0], other))
+    equal = one("p/equal", [0.8, 0.8], point={**lookup, "assist_toks": 3})
+    found = planted(one("p/plain", [1.0, 1.0]), rounded, equal)
+    assert best(found) == best(found, same_model=True) == "p/rounded"
+    assert best(found, lossless=True) == "p/equal"
+    text = markdown(advise(found))
+    assert "- same model, same output 1/2; 1 of the 1 others examined: rounding (--lossless leaves it out)" in text
+    assert "- lossless: same output 2/2" in markdown(advise(found, Constraints(lossless=True)))
+
+
+def test_nothing_is_recommended_whose_interval_contains_1_and_the_tie_is_told(planted: Callable[..., Run]) -> None:
+    lookup = {**POINT, "strategy": "prompt_lookup"}
+    found = planted(one("p/plain", [1.0, 1.0, 1.0]), one("p/lookup", [0.6, 0.9, 1.2], point=lookup))
+    (advice,) = advise(found)
+    assert (advice.best.id, advice.speedup) == ("p/plain", None)
+    assert [case.id for case in advice.decision.tie] == ["p/lookup"]
+    text = markdown([advice])
+    assert "plain decoding: no setting that keeps its model is shown to be faster" in text
+    assert "1 setting is not told apart from it" in text
+    assert "passed over: p/lookup, 1.11 [" in text
+
+
+def test_where_plain_decoding_does_not_meet_the_constraints_the_best_that_does_is_told_as_that(
+    planted: Callable[..., Run],
+) -> None:
+    small = one("p/4bit", [2.0, 2.0], weights=30, engine=ENGINE | {"target_quant": "4bit"})
+    (advice,) = advise(planted(one("p/plain", [1.0, 1.0]), small), Constraints(max_memory=50 * MIB))
+    assert advice.best.id == "p/4bit"
+    assert "0.50 [0.50, 0.50] times p/plain (plain decoding does not meet the constraints)" in markdown([advice])
+
+
+def test_an_unstable_run_is_told_first(planted: Callable[..., Run]) -> None:
+    found = planted(one("p/plain", [1.0, 1.0]), one("p/plain", [1.5, 1.5], again=True))
+    (advice,) = advise(found)
+    assert markdown([advice]).splitlines()[2].startswith("- UNSTABLE: p/plain changed by +50.0%")
+    assert as_json([advice])[0]["unstable"] == ["p/plain"]
+
+
+def test_without_plain_decoding_nothing_is_recommended(planted: Callable[..., Run]) -> None:
+    with pytest.raises(RunFileError, match="no plain decoding was measured to compare with"):
+        advise(planted(one("p/lookup", [1.0, 1.0], point={**POINT, "strategy": "prompt_lookup"})))
 
 
 def test_a_draft_counts_into_memory_only_where_it_drafts(run: Run) -> None:
@@ -115,7 +178,10 @@ def test_a_runner_up_within_the_noise_is_told_with_the_prompts_that_would_separa
     base = [1.0, 2.0, 1.5, 1.2, 1.8, 1.1]
     near = [value * factor for value, factor in zip(base, [1.3, 0.8, 1.2, 0.9, 1.1, 1.0], strict=True)]
     far = [2 * value for value in base]
-    (found,) = advise(planted(one("p/a", base), one("p/b", near), one("p/c", far)))
+    plain_decoding = one("p/plain", [4 * value for value in base])
+    run = planted(plain_decoding, setting("p/a", base), setting("p/b", near, 4), setting("p/c", far, 5))
+    (found,) = advise(run)
+    assert found.best.id == "p/a"
     (near_one,) = found.against  # the third is separated and not the runner-up
     assert (near_one.other, near_one.separated) == ("p/b", False)
     assert near_one.ratio.estimate == pytest.approx(sum(near) / sum(base))
@@ -123,27 +189,31 @@ def test_a_runner_up_within_the_noise_is_told_with_the_prompts_that_would_separa
     assert near_one.prompts_needed == math.ceil(6 * (reach / math.log(sum(near) / sum(base))) ** 2)
     assert f"--num-samples {near_one.prompts_needed}" in [each.setting for each in found.suggestions]
     assert "not separated from the runner-up p/b" in markdown([found])
+    assert [case.id for case in found.decision.tie] == ["p/b"]
 
 
 def test_a_separated_runner_up_is_told_as_slower(planted: Callable[..., Run]) -> None:
-    (found,) = advise(planted(one("p/a", [1.0, 1.1, 1.2]), one("p/b", [2.0, 2.2, 2.4])))
+    times = ("p/plain", [4.0, 4.4, 4.8]), ("p/a", [1.0, 1.1, 1.2]), ("p/b", [2.0, 2.2, 2.4])
+    (found,) = advise(planted(one(*times[0]), setting(*times[1]), setting(*times[2], 4)))
     (second,) = found.against
     assert second.separated
     assert second.ratio.estimate == pytest.approx(2.0)
     assert "faster than the runner-up p/b: 2.00 [2.00, 2.00] over 3 prompts" in markdown([found])
 
 
-def test_a_baseline_measured_twice_counts_with_both(planted: Callable[..., Run]) -> None:
-    again = one("p/b", [4.0, 4.0], again=True)
-    (found,) = advise(planted(one("p/a", [1.0, 1.0]), one("p/b", [2.0, 2.0]), again))
-    assert found.against[0].ratio.estimate == pytest.approx(3.0)
-
-
-def test_cases_without_common_prompts_are_not_judged(planted: Callable[..., Run]) -> None:
-    other = one("p/b", [1.5, 1.5], workload={"prompts_sha256": "other", "gen_toks": 10})
-    (found,) = advise(planted(one("p/a", [1.0, 1.0]), other))
-    assert not found.against
-    assert "cannot be told from the runner-up p/b" in markdown([found])
+def test_cases_without_common_prompts_are_not_judged_and_count_as_tied(planted: Callable[..., Run]) -> None:
+    elsewhere = {"prompts_sha256": "other", "gen_toks": 10}
+    run = planted(
+        one("p/plain", [4.0, 4.0]),
+        one("p/plain elsewhere", [4.0, 4.0], workload=elsewhere),
+        setting("p/a", [1.0, 1.0]),
+        setting("p/b", [1.5, 1.5], 4),
+        setting("p/c", [1.2, 1.2], 5, workload=elsewhere),
+    )
+    (found,) = advise(run)
+    assert found.best.id == "p/a"
+    assert next(each.id for each in found.front) == "p/a"
+    assert [each.other for each in found.against] == ["p/b"], "the other baseline's are another group"
 
 
 def test_each_target_gets_its_own_advice(planted: Callable[..., Run]) -> None:
@@ -153,7 +223,7 @@ def test_each_target_gets_its_own_advice(planted: Callable[..., Run]) -> None:
         for name, seconds in (("p", 1.0), ("q", 0.5), ("r", 2.0))
     ]
     found = advise(planted(*cases, study={"pairs": pairs}))
-    assert [(each.target, each.best.id) for each in found] == [("A", "q/plain"), ("B", "r/plain")]
+    assert [(each.target, each.best.id) for each in found] == [("A", "q/plain"), ("B", "r/plain")], "the faster of A's"
 
 
 def test_json_holds_the_advice_and_no_unknown_figure(run: Run) -> None:
@@ -165,9 +235,11 @@ def test_json_holds_the_advice_and_no_unknown_figure(run: Run) -> None:
         "memory_kind": "weights, and cache where known",
         "pass_at_1": 0.5,
         "perplexity": 10.0,
+        "same_model": True,
         "lossless": True,
+        "same_output": 2,
+        "compared_outputs": 2,
     }
-    assert found["runner_up"] == "p/plain"
     assert found["excluded"] == {"--lossless": 1}
     assert "speedup" not in as_json(advise(run, Constraints(sampled=True)))[0]  # plain decoding is the baseline
     assert any("assistant_model=assistant" in line for line in found["lines"])

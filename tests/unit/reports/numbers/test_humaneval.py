@@ -13,6 +13,8 @@ from reports.record.reader import read_run
 from reports.record.run import CaseResult, Completion
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.record.writer import RunWriter
+from reports.views.humaneval_table import humaneval_sheet
+from reports.views.sheet import markdown
 from reports.views.tables import print_run
 
 
@@ -113,10 +115,10 @@ def test_cases_that_decoded_other_numbers_of_rows_say_so(tmp_path):
     solved = [1] * 20 + [0] * 20
     cases = [("none", "plain", solved), ("8bit", "plain", solved)]
     run = write(tmp_path, cases, rows={"none": 64, "8bit": 32})
-    rows = {row.cells[0]: row.cells for row in humaneval.humaneval_rows(run)}
+    rows = {row.cells[0]: row.cells for row in humaneval_sheet(run).rows}
     told = rows["pair/t=8bit,bf16/plain,greedy,dynamic/humaneval,base"][-2]
     assert told == "no evidence of a difference from t=none,bf16 (64 and 32 rows at a time)"
-    assert "rows at a time" not in humaneval.markdown_table(write(tmp_path / "same", cases, {"none": 64, "8bit": 64}))
+    assert "rows at a time" not in markdown(humaneval_sheet(write(tmp_path / "same", cases, {"none": 64, "8bit": 64})))
     none, quantized = [case for case in run.finished.values() if case.status == "ok"]
     assert humaneval.different_batches(none, none) is None
     assert scope(none, none, run, same_machine=True).gated
@@ -164,8 +166,8 @@ def test_each_case_is_compared_with_its_base(run):
 
 
 def test_the_table_says_what_the_pairing_shows(run):
-    rows = {row.cells[0]: row for row in humaneval.humaneval_rows(run)}
-    names = humaneval.columns(run)
+    rows = {row.cells[0]: row for row in humaneval_sheet(run).rows}
+    names = [column.heading for column in humaneval_sheet(run).columns]
     compared = {name: dict(zip(names, row.cells, strict=True))["compared"] for name, row in rows.items()}
     assert list(compared.values()) == [
         "",
@@ -174,10 +176,10 @@ def test_the_table_says_what_the_pairing_shows(run):
         "no evidence of a difference from plain",
         "",
     ]
-    markdown = humaneval.markdown_table(run)
-    assert "| 50.0% | 20/40 | 20.0 | 0.50 | 10 |" in markdown
-    assert "oom: too big" in markdown
-    assert "-30.0 [" in markdown
+    text = markdown(humaneval_sheet(run))
+    assert "| 50.0% | 20/40 | 20.0 | 0.50 | 10 |" in text
+    assert "oom: too big" in text
+    assert "-30.0 [" in text
 
 
 def test_the_runs_table_includes_it(run, capsys):

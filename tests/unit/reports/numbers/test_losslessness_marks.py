@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from reports.advice.candidates import Constraints, advise
-from reports.numbers.cases import losslessness
+from reports.numbers.answers import answers_text, is_lossless, is_same_model, is_uncompared, is_wrong
+from reports.numbers.decision import decision
 from reports.numbers.metrics import derive
-from reports.numbers.speedups import best, is_lossless, is_uncompared, is_wrong
 from reports.page.charts.pareto import UNSHOWN, places
 from reports.record.reader import read_run
 from reports.record.run import CaseResult, Run, Sample
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 from reports.record.writer import RunWriter
 from reports.views.advice_text import markdown as advice_markdown
-from reports.views.tables import markdown_table, rows
+from reports.views.tables import markdown_table, run_sheet
 
 WRONG = {
     "verdict": "wrong",
@@ -30,11 +30,13 @@ NEAR = {"verdict": "near_ties", "compared": 4, "diverged": 1, "first": {"prompt"
 
 
 def result(name: str, seconds: float, losslessness: dict[str, Any] | None) -> CaseResult:
-    samples = (Sample(prompt=0, seconds=seconds, new_tokens=10, target_forwards=10, output_sha256="a"),)
+    """Two prompts; named `slow` it is plain decoding, else it looks tokens up."""
+    samples = tuple(Sample(i, seconds, new_tokens=10, target_forwards=10, output_sha256="a") for i in range(2))
     return CaseResult(
         id=name,
         status="ok",
         engine=EngineKey("p"),
+        point=DecodingPoint() if name == "slow" else DecodingPoint("prompt_lookup", assist_toks=3),
         workload=WorkloadDone(gen_toks=10),
         samples=samples,
         metrics=derive(samples, speculative=False),
@@ -58,24 +60,24 @@ def test_only_a_wrong_verdict_makes_a_case_wrong(run: Run) -> None:
     assert {name: is_wrong(case) for name, case in run.finished.items()} == {"slow": False, "near": False, "fast": True}
 
 
-def test_the_fastest_case_is_not_best_if_it_is_wrong(run: Run) -> None:
-    winner = best(run.finished.values())
-    assert winner is not None and winner.id == "near"
-    assert best([run.finished["fast"]]) is None
+def test_the_fastest_case_is_not_recommended_if_it_is_wrong(run: Run) -> None:
+    found = decision(run)
+    assert found is not None and found.recommended is run.finished["near"]
+    assert "fast" not in [one.case.id for one in found.standings]
 
 
 def test_the_table_says_where_a_wrong_output_begins(run: Run) -> None:
-    shown = {row.cells[0]: row for row in rows(run)}
+    shown = {row.values[0]: row for row in run_sheet(run).rows}
     assert shown["fast"].cells[-1] == "wrong: prompt 3 differs from token 17 on"
-    assert not shown["fast"].best
-    assert shown["near *"].cells[-1] == "ok"
+    assert (shown["fast"].mark, shown["near"].mark) == ("", "*")
+    assert shown["near"].cells[-1] == "ok"
     assert "wrong: prompt 3 differs from token 17 on" in markdown_table(run)
 
 
 def test_a_failed_case_still_gives_its_reason(run: Run) -> None:
     failed = CaseResult(id="x", status="oom", reason="no memory", facts={"losslessness": WRONG})
     again = Run(run.path, run.header, (failed,), complete=True)
-    assert rows(again)[0].cells[-1] == "oom: no memory"
+    assert run_sheet(again).rows[0].cells[-1] == "oom: no memory"
 
 
 @pytest.mark.parametrize(
@@ -96,27 +98,23 @@ def test_a_failed_case_still_gives_its_reason(run: Run) -> None:
 def test_greedy_decoding_other_than_plain_needs_a_verdict(
     point: dict[str, Any], engine: dict[str, Any], facts: dict[str, Any], uncompared: bool
 ) -> None:
-    case = result("any", 1.0, facts)
+    case = result("slow", 1.0, facts)
     case = replace(case, point=replace(case.point, **point), engine=replace(case.engine, **engine))
     assert is_uncompared(case) == uncompared
 
 
 def test_a_case_that_nobody_compared_is_neither_starred_nor_lossless(run: Run) -> None:
     lookup = result("lookup", 0.5, None)
-    lookup = replace(
-        lookup,
-        point=DecodingPoint("prompt_lookup", assist_toks=3),
-        facts={"weight_bytes": {"target": 100}},
-    )
+    lookup = replace(lookup, facts={"weight_bytes": {"target": 100}})
     longer = Run(run.path, run.header, (*run.cases, lookup), complete=True)
-    assert not is_lossless(lookup)
-    assert losslessness(lookup) == "output not compared"
-    assert next(row for row in rows(longer) if row.best).cells[0] == "near *"
-    [advice] = advise(longer, Constraints(lossless=True))
+    assert not is_same_model(lookup) and not is_lossless(lookup, longer)
+    assert answers_text(lookup, longer) == "same output 2/2; not compared by the suite"
+    assert [row.values[0] for row in run_sheet(longer).rows if row.mark] == ["near"]
+    [advice] = advise(longer)
     assert advice.best.id == "near"
-    [anything] = advise(longer)
-    assert (anything.best.id, anything.best.lossless) == ("lookup", False)
-    assert "- output not compared (--lossless leaves such cases out)" in advice_markdown([anything])
+    [anything] = advise(longer, Constraints(max_memory=1000))
+    assert (anything.best.id, anything.best.same_model) == ("lookup", False)
+    assert "(--same-model leaves it out)" in advice_markdown([anything])
     assert [place.quality for place in places(longer)] == [UNSHOWN]
 
 

@@ -14,7 +14,7 @@ from fixtures.engines.transformers.models import synthetic
 from reports.numbers.cost_model import emitted_per_step
 from reports.numbers.predictions import acceptance_of, curves, prediction_lines, predictions
 from reports.record.run import CaseResult, Run, Sample
-from reports.views.tables import rows
+from reports.views.tables import run_sheet
 from tools.walks import expected_counts, walked_steps
 
 VOCAB = 512
@@ -228,7 +228,9 @@ def test_lines_name_the_median_the_worst_and_the_best_k() -> None:
 
 def test_the_table_shows_prediction_and_residual_of_each_case() -> None:
     slow = case(3, [assisted(0.8, 3, i, slower=1.2) for i in range(len(PROMPTS))])
-    cells = {row.cells[0].removesuffix(" *"): row.cells for row in rows(run(baseline(), slow))}
+    sheet = run_sheet(run(baseline(), slow))
+    keys = [column.key for column in sheet.columns]
+    cells = {row.values[0]: dict(zip(keys, row.cells, strict=True)) for row in sheet.rows}
     shown = cells["tiny/assisted,k=3,p=0,greedy,dynamic"]
-    assert shown[7] == f"{float(shown[2]) / 1.2:.1f} (+20.0%)"
-    assert cells[baseline().id][7] == ""
+    assert shown["predicted_ms"] == f"{float(shown['ms_per_token']) / 1.2:.1f} (-16.7%)", "it took 20% longer"
+    assert cells[baseline().id]["predicted_ms"] == ""

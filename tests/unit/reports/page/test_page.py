@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_the_verdict_names_what_is_shown_to_be_faster(planted):
     found = headline(run)
 
     assert (found.decision, found.case.id, found.speedup.estimate) == ("deploy", FAST, pytest.approx(2.0))
-    assert found.lossless == "output equal"
+    assert found.answers == "same output 2/2"
     assert verdict(found, run).startswith("Deploy assisted k=3 p=0: 2.00 times as fast as plain decoding")
 
 
@@ -74,7 +75,7 @@ def test_plain_decoding_stays_where_no_interval_lies_above_one(planted):
     found = headline(run)
 
     assert found.decision == "plain"
-    assert found.faster_unproven.id == FAST, "2.8 s against 3 s is faster, but not shown to be"
+    assert found.faster_unproven.case.id == FAST, "2.8 s against 3 s is faster, but not shown to be"
     assert "Stay with plain decoding" in verdict(found, run)
 
 
@@ -86,13 +87,26 @@ def test_a_faster_setting_that_may_change_answers_is_not_deployed(planted):
 
 
 def test_where_the_fastest_is_not_shown_lossless_the_fastest_that_is_stands_beside_it(planted):
-    drawn = {"do_sample": True}
-    unknown = fast(0.4, 0.4, name=f"{FAST},unknown", point={**ASSISTED, **drawn})
-    equal = fast(0.5, 0.5, facts={"losslessness": {"verdict": "near_ties"}})
+    rounded = fast(0.4, 0.4, name=f"{FAST},rounded", facts={"losslessness": {"verdict": "near_ties", "near_ties": 1}})
+    rounded = replace(rounded, samples=(rounded.samples[0], replace(rounded.samples[1], output_sha256="other")))
+    equal = fast(0.5, 0.5, point={**ASSISTED, "assist_toks": 4})
 
-    found = headline(planted(base(), base(point={"strategy": "plain", "cache": "dynamic", **drawn}), unknown, equal))
+    run = planted(base(), rounded, equal)
+    found = headline(run)
 
-    assert (found.case.id, found.lossless_instead.id) == (unknown.id, equal.id)
+    assert (found.case.id, found.lossless_instead.case.id) == (rounded.id, equal.id)
+    facts = {fact.name: (fact.value, fact.detail, fact.tone) for fact in section(run, "run1").facts}
+    told = "same output 1/2; 1 of the 1 others examined: rounding"
+    assert facts["Answers"] == ("same model, same output 1/2", told, "warn"), "lossless is said of all outputs only"
+
+
+def test_the_headline_comes_with_the_lines_that_set_it(planted):
+    run = planted(base(), fast(0.5, 0.5), study={"pairs": [{"name": "p", "target": "big", "draft": "small"}]})
+
+    text = section(run, "run1").lines
+
+    assert "assistant_model=assistant" in text
+    assert html.escape(text) in page([run]).replace("&#39;", "&#x27;").replace("&#34;", "&quot;")
 
 
 def test_a_greedy_setting_whose_output_nobody_compared_is_not_deployed(planted):
@@ -138,7 +152,7 @@ def test_rows_are_sorted_fastest_first_and_tell_why_a_case_has_no_figures(plante
     rows = case_rows(run)
 
     assert [row.id for row in rows] == [FAST, BASE, lost.id]
-    assert [cell.text for cell in rows[0].cells[:3]] == ["20.0", "50.0", "2.00 [2.00, 2.00]"]
+    assert [cell.text for cell in rows[0].cells[:4]] == ["2.00 [2.00, 2.00]", "20.0", "50.0", "2/2"]
     assert rows[2].outcome == "oom: out of memory"
     assert {cell.text for cell in rows[2].cells} == {""}
     assert [row.best for row in rows] == [True, False, False]

@@ -9,7 +9,8 @@ from planted_runs import case, plain
 
 from reports.gate.block_ratios import BlockRatios, block_ratios
 from reports.record.run import Run
-from reports.views.block_tables import markdown_table
+from reports.views.block_tables import TITLE, block_sheet
+from reports.views.sheet import markdown
 
 Planted = Callable[..., Run]
 
@@ -43,7 +44,7 @@ def test_a_block_that_a_side_lacks_is_left_open(runs: Callable[..., list[Run]]) 
     (found,) = block_ratios(runs("base", 1.0, 1.0), runs("head", None, 1.5))
     assert found.blocks == (None, pytest.approx(1.5))
     assert found.mean == pytest.approx(1.5)
-    assert markdown_table([found]).splitlines()[-1] == "| `p/plain` | - | 1.500 | 1.500 |"
+    assert markdown(block_sheet([found])).splitlines()[-1] == "| `p/plain` | - | 1.500 | 1.500 |"
 
 
 def test_repeated_measurements_count_with_their_mean(planted: Planted, runs: Callable[..., list[Run]]) -> None:
@@ -53,6 +54,8 @@ def test_repeated_measurements_count_with_their_mean(planted: Planted, runs: Cal
 
 
 def test_the_table_has_a_column_for_every_block() -> None:
-    lines = markdown_table([BlockRatios("a", (1.0, 1.25)), BlockRatios("b", (None, None))]).splitlines()
-    assert lines[2] == "| case | 1 | 2 | mean |"
-    assert lines[4:] == ["| `a` | 1.000 | 1.250 | 1.118 |", "| `b` | - | - | - |"]  # sqrt(1.25) = 1.118
+    sheet = block_sheet([BlockRatios("a", (1.0, 1.25)), BlockRatios("b", (None, None))])
+    lines = markdown(sheet).splitlines()
+    assert sheet.title == TITLE
+    assert lines[0] == "| case | 1 | 2 | mean |"
+    assert lines[2:] == ["| `a` | 1.000 | 1.250 | 1.118 |", "| `b` | - | - | - |"]  # sqrt(1.25) = 1.118

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from planted_runs import case, plain
-from rich.console import Console
 
 from reports.numbers.metrics import fact_values
 from reports.record.reader import read_run
 from reports.record.run import CaseResult, Run
 from reports.record.settings import current_id
-from reports.views.cost_table import columns, legend, markdown_table, rows, terminal_table
+from reports.views.cost_table import cost_sheet
+from reports.views.sheet import console, markdown, print_sheet
 from tools.readme import renewed
 
 PUBLISHED = Path(__file__).resolve().parents[4] / "reports/published"
@@ -37,6 +37,10 @@ def told(name: str, facts: dict[str, Any], **changes: Any) -> CaseResult:
     return case(name, [plain(0, 1.0)], facts=facts, **changes)
 
 
+def legend_of(run: Run) -> str:
+    return " ".join(cost_sheet(run).notes)
+
+
 def costly() -> list[CaseResult]:
     """25%: 20 tokens/s of 80. The last one has nothing to tell beyond its engine."""
     text = {"perplexity": 13.9331, "perplexity_text": "embedded prose", "perplexity_tokens": 1023}
@@ -52,16 +56,16 @@ def costly() -> list[CaseResult]:
 
 
 def test_the_markdown_table_of_a_planted_run(planted: Callable[..., Run]) -> None:
-    table, _, below = markdown_table(planted(*costly())).partition("\n\n")
-    assert table == GOLDEN
-    assert "Perplexity: of the target on embedded prose (1023 tokens)." in below
+    sheet = cost_sheet(planted(*costly()))
+    assert markdown(sheet) == GOLDEN
+    assert "Perplexity: of the target on embedded prose (1023 tokens)." in sheet.notes[0]
 
 
 def test_the_terminal_shows_the_same_cells(planted: Callable[..., Run]) -> None:
     run = planted(*costly())
     output = StringIO()
-    Console(file=output, width=200).print(terminal_table(run))
-    assert all(cell in output.getvalue() for row in rows(run) for cell in row.cells)
+    print_sheet(cost_sheet(run), console(output))
+    assert all(cell in output.getvalue() for row in cost_sheet(run).rows for cell in row.cells)
 
 
 @pytest.mark.parametrize(
@@ -78,15 +82,16 @@ def test_only_columns_with_a_figure_are_shown(
     planted: Callable[..., Run], facts: dict[str, Any], names: tuple[str, ...], cells: tuple[str, ...] | None
 ) -> None:
     run = planted(told("a", facts))
-    assert columns(run) == names
-    assert [row.cells for row in rows(run)] == [cells or ("a", "1.0")]
-    assert ("Perplexity" in legend(run)) == ("perplexity" in names)
-    assert ("Of the limit" in legend(run)) == ("of the limit (%)" in names)
+    sheet = cost_sheet(run)
+    assert tuple(column.heading for column in sheet.columns) == names
+    assert [row.cells for row in sheet.rows] == [cells or ("a", "1.0")]
+    assert ("Perplexity" in sheet.notes[0]) == ("perplexity" in names)
+    assert ("Of the limit" in sheet.notes[0]) == ("of the limit (%)" in names)
 
 
 def test_a_run_with_nothing_to_tell_has_no_table(planted: Callable[..., Run], run_reports: Callable[..., Any]) -> None:
     run = planted(told("a", {**ENGINE, "perplexity": None}))
-    assert (rows(run), markdown_table(run)) == ([], "")
+    assert (cost_sheet(run).rows, cost_sheet(run).notes) == ((), ())
     for form in ("terminal", "markdown"):
         assert "load (s)" not in run_reports("show", run.path, "--format", form).stdout
 
@@ -94,16 +99,16 @@ def test_a_run_with_nothing_to_tell_has_no_table(planted: Callable[..., Run], ru
 def test_a_case_that_compiled_while_it_was_timed_is_in_the_table_though_it_failed(planted: Callable[..., Run]) -> None:
     facts = {"compile_seconds": 12.0, "graph_breaks": 0, "recompiles": 3}
     run = planted(case("late", [], status="failed", reason="compiling took 2.0 s", facts=facts))
-    [row] = rows(run)
-    assert (row.cells, row.ok) == (("late", "12.0", "0", "3"), False)
+    [row] = cost_sheet(run).rows
+    assert (row.cells, row.tone) == (("late", "12.0", "0", "3"), "dim")
 
 
 def test_several_texts_are_all_named(planted: Callable[..., Run]) -> None:
     cases = [told(str(i), {"perplexity": 3.0, **text}) for i, text in enumerate(({"perplexity_text": "A"}, {}))]
-    assert "on A." in legend(planted(*cases))
+    assert "on A." in legend_of(planted(*cases))
     cases.append(told("2", {"perplexity": 3.0, "perplexity_text": "B", "perplexity_tokens": 7}))
-    assert "on A or B (7 tokens)." in legend(planted(*cases, name="two.jsonl"))
-    assert "on a text that the run does not name." in legend(planted(cases[1], name="none.jsonl"))
+    assert "on A or B (7 tokens)." in legend_of(planted(*cases, name="two.jsonl"))
+    assert "on a text that the run does not name." in legend_of(planted(cases[1], name="none.jsonl"))
 
 
 def test_show_prints_it_under_the_main_table(planted: Callable[..., Run], run_reports: Callable[..., Any]) -> None:
@@ -123,7 +128,9 @@ def test_the_published_runs_show_what_their_lines_say(name: str) -> None:
         for line in lines
         if line["kind"] == "case" and not line.get("again")
     }
-    shown = {row.cells[0]: dict(zip(columns(run), row.cells, strict=True)) for row in rows(run)}
+    sheet = cost_sheet(run)
+    names = [column.heading for column in sheet.columns]
+    shown = {row.cells[0]: dict(zip(names, row.cells, strict=True)) for row in sheet.rows}
     telling = {"perplexity", "cache_bytes", "compile_seconds"}
     assert set(shown) == {name for name, found in facts.items() if telling & set(found)}
     assert 0 < len(shown) < len(facts)
@@ -141,7 +148,7 @@ def test_the_published_runs_show_what_their_lines_say(name: str) -> None:
 
 def test_the_readme_has_a_block_for_it() -> None:
     text = "<!-- reports/published/compile.jsonl costs -->\nold\n<!-- end -->"
-    assert markdown_table(read_run(PUBLISHED / "compile.jsonl")) in renewed(text)
+    assert markdown(cost_sheet(read_run(PUBLISHED / "compile.jsonl"))) in renewed(text)
 
 
 def test_graph_breaks_can_be_compared_like_recompiles() -> None:
