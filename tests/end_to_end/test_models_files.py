@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from reports.numbers.cases import is_measured
-from reports.numbers.speedups import competing
+from reports.numbers.decision import decisions
 from reports.record.reader import read_run
 from tests.unit import checkpoints
 
@@ -67,7 +67,7 @@ def test_a_models_own_settings_are_told_once_and_its_overflow_fails_the_engine(
             )
             assert not case.samples
     assert {case.engine.dtype for case in cases if is_measured(case)} == {"fp32"}
-    assert {case.engine.dtype for case in competing(cases)} == {"fp32"}
+    assert {found.recommended.engine.dtype for found in decisions(read_run(results))} == {"fp32"}
     assert "PytestBenchmarkWarning" not in ran.stdout and "another exception" not in ran.stdout
 
 
