@@ -6,8 +6,11 @@ Pure; renders nothing. A change point must pass two tests:
    PENALTY x sigma^2 x log(runs) for each change; sigma is estimated from the differences of neighbours, so that a
    change of level does not enter it.
 2. Welch's t-test between the two neighbouring segments, its p multiplied by the number of places where the change
-   could have been put (it was chosen as the best of them), then adjusted over all changes of the report by Holm's
-   method, is below LEVEL.
+   could have been put (it was chosen as the best of them), then adjusted by Holm's method, is below LEVEL. What does
+   not depend on how fast the machine is that day is tested first and adjusted among itself: speedups over plain
+   decoding of the same run, accept rates, shares of problems solved. Times are adjusted over all changes.
+And it must be larger than the noise of the machine, where that was measured: what two runs of the same code differ by.
+A time that changes between two runs of the same commit and versions is a change of the machine, and told as such.
 Series of fewer than FEWEST runs are shown and not judged: three runs on either side are the least that can tell a
 change of level from one bad run.
 """
@@ -17,8 +20,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +30,7 @@ import numpy as np
 from reports.numbers.cases import seconds_per_token
 from reports.numbers.metrics import METRICS, Direction
 from reports.numbers.reading import read_measured
+from reports.numbers.speedups import speedup
 from reports.numbers.statistics import Interval, bootstrap_ratio, holm
 from reports.record.matching import Difference, environment_differences, hardware_key, identity
 from reports.record.run import CaseResult, Run, RunFileError
@@ -35,6 +39,9 @@ FEWEST, SHORTEST = 6, 3
 PENALTY, LEVEL = 3.0, 0.05
 SMALLEST_SIGMA = 1e-6  # of a series whose values are all but equal, so that its penalty is not zero
 LATENCY = "latency_tok"
+RATIO = "speedup"
+FOLLOWED = (RATIO, LATENCY, "accept_rate", "pass_at_1")
+"""What is followed over time, in the order in which it is shown."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,19 @@ class Source:
     started_at: str
     commit: str
     study: str
+    versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class KnownNoise:
+    """What two runs of the same code differ by on one machine: |ln(b / a)| by metric, and the file that says so."""
+
+    floors: Mapping[str, float]
+    file: str
+
+
+FindNoise = Callable[[Run], KnownNoise | None]
+"""The noise of a run's machine and study, or None where nobody measured it."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +90,21 @@ class Point:
 @dataclass(frozen=True)
 class LevelChange:
     """The level of a series changed at `at`, the first run of the new level. before, after: means of the segments
-    (geometric for latencies); p_value: adjusted, see above; environment: what else differs between the two runs on
-    either side."""
+    (geometric for times and speedups); p_value: adjusted, see above; environment: what else differs between the two
+    runs on either side; floor: the noise of the machine as |ln|, None where it is not known."""
 
     at: Source
     before: float
     after: float
     p_value: float
     environment: tuple[Difference, ...]
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
 class Trend:
-    """One metric of one case on one hardware, oldest run first."""
+    """One metric of one case on one hardware, oldest run first. of_machine: changes of time between two runs of one and
+    the same code; within_noise: how many changes were found that are no larger than the noise of the machine."""
 
     hardware: str
     case: str
@@ -92,6 +114,14 @@ class Trend:
     better: Direction
     points: tuple[Point, ...]
     changes: tuple[LevelChange, ...] = ()
+    of_machine: tuple[LevelChange, ...] = ()
+    drafting: bool = False
+    within_noise: int = 0
+
+    @property
+    def by_clock(self) -> bool:
+        """Whether its values depend on how fast the machine is, or, as speedups do, on how its speed varies."""
+        return self.metric in (LATENCY, RATIO)
 
     def is_better(self, change: LevelChange) -> bool | None:
         """Whether a change is an improvement; None where the metric has no direction."""
@@ -102,13 +132,15 @@ class Trend:
 
 @dataclass(frozen=True)
 class History:
-    """All series below a folder. sources: the run files used, by hardware and time; warnings: what of them was not."""
+    """All series below a folder. sources: the run files used, by hardware and time; warnings: what of them was not;
+    noise: by hardware and study."""
 
     folder: Path
     sources: tuple[Source, ...]
     series: tuple[Trend, ...]
     unreadable: tuple[Unreadable, ...]
     warnings: tuple[str, ...] = ()
+    noise: Mapping[tuple[str, str], KnownNoise | None] = field(default_factory=dict)
 
     @property
     def changes(self) -> list[tuple[Trend, LevelChange]]:
@@ -117,7 +149,7 @@ class History:
         return sorted(found, key=lambda pair: pair[1].at.started_at, reverse=True)
 
 
-def history(folder: Path) -> History:
+def history(folder: Path, find_noise: FindNoise = lambda run: None) -> History:
     """Read every run file (*.jsonl) below a folder; raises RunFileError if the folder holds none that can be used."""
     if not folder.is_dir():
         raise RunFileError(f"{folder}: not a folder; name one that holds run files, such as reports/runs")
@@ -127,9 +159,10 @@ def history(folder: Path) -> History:
         raise RunFileError(f"{folder}: holds no usable run file (*.jsonl){told}; `make bench` writes one")
     sources = _sources(runs)
     series = _series(runs, sources)
-    judged = tuple(_judged(series, dict(zip(sources, runs, strict=True))))
-    warnings = tuple(one for run in runs for one in run.warnings)
-    return History(folder, tuple(sources), judged, unreadable, warnings)
+    noise = {(source.hardware, source.study): find_noise(run) for source, run in zip(sources, runs, strict=True)}
+    judged = tuple(_judged(series, dict(zip(sources, runs, strict=True)), noise))
+    warnings = tuple(warning for run in runs for warning in run.warnings)
+    return History(folder, tuple(sources), judged, unreadable, warnings, noise)
 
 
 def change_places(values: Sequence[float]) -> list[tuple[int, float]]:
@@ -202,71 +235,134 @@ def _sources(runs: Sequence[Run]) -> list[Source]:
                 started_at=str(run.header.get("started_at", "")),
                 commit=_commit(run),
                 study=str(study.get("name", "")),
+                versions=_versions(run),
             )
         )
     return found
 
 
+def _versions(run: Run) -> dict[str, str]:
+    """The software that decides speed and rounding, those first that readers know."""
+    environment = run.header.get("environment") or {}
+    versions = {str(name): str(version) for name, version in dict(environment.get("versions") or {}).items()}
+    if environment.get("python"):
+        versions["python"] = str(environment["python"])
+    known = [name for name in ("torch", "transformers") if name in versions]
+    return {name: versions[name] for name in [*known, *sorted(versions.keys() - set(known))]}
+
+
 def _series(runs: Sequence[Run], sources: Sequence[Source]) -> list[Trend]:
     """Series in the order in which their cases first appear, by hardware."""
     points: dict[tuple[str, str, str], list[Point]] = {}
-    names: dict[tuple[str, str, str], str] = {}
+    latest: dict[tuple[str, str, str], CaseResult] = {}
     for run, source in zip(runs, sources, strict=True):
         for case in run.finished.values():
-            for metric, value, interval in _values(case):
+            for metric, value, interval in _values(case, run):
                 key = (source.hardware, identity(case), metric)
                 points.setdefault(key, []).append(Point(source, value, interval))
-                names[key] = case.id
+                latest[key] = case
     return [
         Trend(
             hardware=hardware,
-            case=names[hardware, same, metric],
+            case=latest[hardware, same, metric].id,
             identity=same,
             metric=metric,
-            unit="share" if metric == "pass_at_1" else METRICS[metric].unit,
-            better="higher" if metric == "pass_at_1" else METRICS[metric].better,
-            points=tuple(found),
+            unit=METRICS[metric].unit if metric in METRICS else {RATIO: "times"}.get(metric, "share"),
+            better=METRICS[metric].better if metric in METRICS else "higher",
+            points=tuple(values),
+            drafting=latest[hardware, same, metric].point.speculative,
         )
-        for (hardware, same, metric), found in sorted(points.items(), key=lambda item: item[0][0])
+        for (hardware, same, metric), values in sorted(points.items(), key=lambda item: item[0][0])
     ]
 
 
-def _values(case: CaseResult) -> list[tuple[str, float, Interval | None]]:
-    """What of a case is followed over time: latency and acceptance of decoding, pass@1 of HumanEval."""
+def _values(case: CaseResult, run: Run) -> list[tuple[str, float, Interval | None]]:
+    """What of a case is followed over time: speedup, time and acceptance of decoding, pass@1 of HumanEval."""
     if case.status != "ok":
         return []
-    found: list[tuple[str, float, Interval | None]] = []
+    values: list[tuple[str, float, Interval | None]] = []
     if case.kind == "decode" and (latency := seconds_per_token(case)):
+        if gained := speedup(case, run):
+            values.append((RATIO, gained.interval.estimate, gained.interval))
         seconds = [sample.seconds for sample in case.samples]
         tokens = [sample.new_tokens for sample in case.samples]
-        found.append((LATENCY, latency, bootstrap_ratio(seconds, tokens) if len(seconds) > 1 else None))
+        values.append((LATENCY, latency, bootstrap_ratio(seconds, tokens) if len(seconds) > 1 else None))
     for name in ("accept_rate", "pass_at_1"):
         value = case.metrics.get(name)
         if value is not None and math.isfinite(value):
-            found.append((name, float(value), None))
-    return found
+            values.append((name, float(value), None))
+    return values
 
 
-def _judged(series: Sequence[Trend], runs: dict[Source, Run]) -> list[Trend]:
-    """The series with their changes, adjusted over all of them."""
-    found: list[tuple[int, int, float, float, float]] = []
-    for number, one in enumerate(series):
-        logarithmic = one.metric == LATENCY
-        values = [math.log(point.value) if logarithmic else point.value for point in one.points]
-        places = change_places(values)
-        bounds = [0, *(place for place, _ in places), len(values)]
-        for i, (place, p_value) in enumerate(places):
-            means = [float(np.mean(values[bounds[j] : bounds[j + 1]])) for j in (i, i + 1)]
-            before, after = (math.exp(mean) if logarithmic else mean for mean in means)
-            found.append((number, place, before, after, p_value))
-    adjusted = holm([p_value for *_, p_value in found]) if found else []
-    changes: dict[int, list[LevelChange]] = {}
-    for (number, place, before, after, _), p_value in zip(found, adjusted, strict=True):
-        if p_value < LEVEL:
-            earlier, at = series[number].points[place - 1].source, series[number].points[place].source
-            differences = environment_differences(runs[earlier], runs[at])
-            changes.setdefault(number, []).append(LevelChange(at, before, after, p_value, differences))
-    return [dataclasses.replace(one, changes=tuple(changes.get(number, ()))) for number, one in enumerate(series)]
+@dataclass(frozen=True)
+class _Place:
+    """A place where the level of a series may have changed; p_value: not yet adjusted over series."""
+
+    series: int
+    at: int
+    before: float
+    after: float
+    p_value: float
+
+
+def _judged(
+    series: Sequence[Trend], runs: Mapping[Source, Run], noise: Mapping[tuple[str, str], KnownNoise | None]
+) -> list[Trend]:
+    """The series with their changes: significant, and larger than the noise of their machine where that is known."""
+    places = [place for number, trend in enumerate(series) for place in _places(number, trend)]
+    changes: dict[tuple[int, bool], list[LevelChange]] = {}
+    within: dict[int, int] = {}
+    for place, p_value in zip(places, _adjusted(places, series), strict=True):
+        trend = series[place.series]
+        earlier, at = trend.points[place.at - 1].source, trend.points[place.at].source
+        floor = _floor(trend, noise.get((at.hardware, at.study)))
+        if p_value >= LEVEL:
+            continue
+        if floor is not None and abs(math.log(place.after / place.before)) <= floor:
+            within[place.series] = within.get(place.series, 0) + 1
+            continue
+        differences = environment_differences(runs[earlier], runs[at])
+        of_machine = trend.metric == LATENCY and not differences and bool(earlier.commit and earlier.versions)
+        change = LevelChange(at, place.before, place.after, p_value, differences, floor)
+        changes.setdefault((place.series, of_machine), []).append(change)
+    return [
+        dataclasses.replace(
+            trend,
+            changes=tuple(changes.get((number, False), ())),
+            of_machine=tuple(changes.get((number, True), ())),
+            within_noise=within.get(number, 0),
+        )
+        for number, trend in enumerate(series)
+    ]
+
+
+def _places(number: int, trend: Trend) -> list[_Place]:
+    """Where the level of one series may have changed, with the means of the segments on either side."""
+    values = [math.log(point.value) if trend.by_clock else point.value for point in trend.points]
+    places = change_places(values)
+    bounds = [0, *(place for place, _ in places), len(values)]
+    candidates = []
+    for i, (place, p_value) in enumerate(places):
+        means = [float(np.mean(values[bounds[j] : bounds[j + 1]])) for j in (i, i + 1)]
+        before, after = (math.exp(mean) if trend.by_clock else mean for mean in means)
+        candidates.append(_Place(number, place, before, after, p_value))
+    return candidates
+
+
+def _adjusted(places: Sequence[_Place], series: Sequence[Trend]) -> list[float]:
+    """Holm's p: of what does not hang on the machine's speed among itself, of times over all places."""
+    first = [place for place in places if series[place.series].metric != LATENCY]
+    alone = dict(zip(map(id, first), holm([place.p_value for place in first]) if first else [], strict=True))
+    over_all = holm([place.p_value for place in places]) if places else []
+    return [alone.get(id(place), p_value) for place, p_value in zip(places, over_all, strict=True)]
+
+
+def _floor(trend: Trend, known: KnownNoise | None) -> float | None:
+    """The noise of a series as |ln|; None where it is not known, and for counts, which have none."""
+    if known is None or not trend.by_clock:
+        return None
+    name = f"assisted_{LATENCY}" if trend.metric == LATENCY and trend.drafting else trend.metric
+    return known.floors.get(name)
 
 
 def _sigma(signal: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.compare.trends import LATENCY, History, LevelChange, Point, Source, Trend
+from reports.compare.trends import FOLLOWED, LATENCY, RATIO, History, KnownNoise, LevelChange, Point, Source, Trend
+from reports.page.charts.trend_chart import chart, scale_of
 
 MOST_CHARTS = 120  # more make the page slow; those with changes are drawn first, the rest is in the table
-TITLES = {LATENCY: "time per token", "accept_rate": "accept rate", "pass_at_1": "HumanEval pass@1"}
-AXES = {LATENCY: "time", "accept_rate": "accepted", "pass_at_1": "solved"}
+TITLES = {
+    RATIO: "speedup over plain decoding of the same run",
+    LATENCY: "time per token",
+    "accept_rate": "accept rate",
+    "pass_at_1": "HumanEval pass@1",
+}
+AXES = {RATIO: "speedup", LATENCY: "time", "accept_rate": "accepted", "pass_at_1": "solved"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,16 @@ class Turn:
 
 @dataclass(frozen=True)
 class Machine:
-    """All of one hardware: its runs, the series with more than one run, and how many have only one."""
+    """All of one hardware: its runs, the series with more than one run, how many have only one, its noise, and the
+    changes of time that are its own: (case, what changed)."""
 
     key: str
     sources: tuple[Source, ...]
     drawn: tuple[Drawn, ...]
     single: int
     left_out: int
+    noise: tuple[str, ...]
+    of_machine: tuple[tuple[str, str], ...]
 
 
 def page(history: History) -> str:
@@ -57,7 +68,12 @@ def page(history: History) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("history.html.j2").render(
-        history=history, machines=_machines(history), turns=_turns(history), short=_short, day=_day
+        history=history,
+        machines=_machines(history),
+        turns=_turns(history),
+        short=_short,
+        day=_day,
+        breakable=_breakable,
     )
 
 
@@ -80,13 +96,21 @@ def as_json(history: History) -> dict[str, Any]:
                         "before": change.before,
                         "after": change.after,
                         "p_value": change.p_value,
+                        "noise": change.floor,
                         "verdict": verdict(one, change),
                         "environment": {each.key: [each.base, each.head] for each in change.environment},
                     }
                     for change in one.changes
                 ],
+                "of_machine": [{"at": change.at.number, "p_value": change.p_value} for change in one.of_machine],
+                "within_noise": one.within_noise,
             }
             for one in history.series
+        ],
+        "noise": [
+            {"hardware": hardware, "study": study, "file": known.file, "floor": dict(known.floors)}
+            for (hardware, study), known in history.noise.items()
+            if known is not None
         ],
         "unreadable": [{"file": str(one.path), "reason": one.reason} for one in history.unreadable],
     }
@@ -100,24 +124,45 @@ def verdict(series: Trend, change: LevelChange) -> str:
 
 def _machines(history: History) -> list[Machine]:
     left = MOST_CHARTS
-    found = []
+    machines = []
     for key in dict.fromkeys(source.hardware for source in history.sources):
-        own = [one for one in history.series if one.hardware == key]
+        own = [series for series in history.series if series.hardware == key]
         trends = sorted(
-            (one for one in own if len(one.points) > 1), key=lambda one: (not one.changes, one.metric != LATENCY)
+            (series for series in own if len(series.points) > 1),
+            key=lambda series: (not series.changes, FOLLOWED.index(series.metric)),
         )
-        drawn = tuple(_drawn(one, place < left) for place, one in enumerate(trends))
-        found.append(
+        drawn = tuple(_drawn(series, place < left) for place, series in enumerate(trends))
+        machines.append(
             Machine(
                 key=key,
                 sources=tuple(source for source in history.sources if source.hardware == key),
                 drawn=drawn,
                 single=len(own) - len(trends),
                 left_out=max(0, len(trends) - left),
+                noise=tuple(
+                    _noise(study, known, own) for (hardware, study), known in history.noise.items() if hardware == key
+                ),
+                of_machine=tuple(
+                    (series.case, _change_text(series, change)) for series in own for change in series.of_machine
+                ),
             )
         )
         left = max(0, left - len(trends))
-    return found
+    return machines
+
+
+def _noise(study: str, known: KnownNoise | None, series: Sequence[Trend]) -> str:
+    """What is known of the machine's noise with a study, and what it has done to the changes."""
+    if known is None:
+        return (
+            f"study {study}: nobody measured the noise of this machine, so a change of time may be the machine's "
+            f"alone; python -m reports calibrate --study {study} measures it"
+        )
+    shown = [(TITLES[name], known.floors[name]) for name in (RATIO, LATENCY) if name in known.floors]
+    floors = ", ".join(f"{title} {math.expm1(floor):.1%}" for title, floor in shown)
+    within = sum(trend.within_noise for trend in series)
+    told = f"study {study}: two runs of the same code differ by up to: {floors or 'not measured'} ({known.file})"
+    return f"{told}; {within} changes of level no larger than that are not reported" if within else told
 
 
 def _turns(history: History) -> list[Turn]:
@@ -145,7 +190,7 @@ def _drawn(series: Trend, with_chart: bool) -> Drawn:
     return Drawn(
         title=TITLES[series.metric],
         case=series.case,
-        svg=_chart(series) if with_chart else "",
+        svg=chart(series, scale_of(series), AXES[series.metric], _spoken(series)) if with_chart else "",
         changes=tuple(f"{verdict(series, change)}: {_change_text(series, change)}" for change in series.changes),
         cells=tuple(
             (str(point.source.number), _day(point.source), _short(point.source.commit), *_figures(series, point))
@@ -154,44 +199,9 @@ def _drawn(series: Trend, with_chart: bool) -> Drawn:
     )
 
 
-def _chart(series: Trend) -> str:
-    import altair as alt
-
-    from reports.page.charts.figure import FIRST, THIRD, axis, draw, values
-
-    factor, unit = _scale(series)
-    rows = [
-        {
-            "run": point.source.number,
-            "value": factor * point.value,
-            "low": factor * (point.interval.low if point.interval else point.value),
-            "high": factor * (point.interval.high if point.interval else point.value),
-        }
-        for point in series.points
-    ]
-    ticks = sorted({point.source.number for point in series.points})
-    x = alt.X(
-        "run:Q", axis=axis("run, oldest first", values=ticks, format="d"), scale=alt.Scale(zero=False, padding=12)
-    )
-    y = alt.Y("value:Q", axis=axis(f"{AXES[series.metric]} ({unit})"), scale=alt.Scale(zero=False))
-    base = alt.Chart(values(rows))
-    layers: list[Any] = [
-        base.mark_rule(color=FIRST, opacity=0.5).encode(
-            x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q"
-        ),
-        base.mark_line(color=FIRST, strokeWidth=1.5).encode(x=x, y=y),
-        base.mark_point(color=FIRST, filled=True, size=30, opacity=1).encode(x=x, y=y),
-    ]
-    if series.changes:
-        marks = [{"run": change.at.number - 0.5} for change in series.changes]
-        rule = alt.Chart(values(marks)).mark_rule(color=THIRD, strokeDash=[4, 3], strokeWidth=1.5)
-        layers.append(rule.encode(x=alt.X("run:Q")))
-    return draw(alt.layer(*layers), height=170, label=_spoken(series))
-
-
 def _spoken(series: Trend) -> str:
     """The text alternative of a chart: range, last value and changes."""
-    factor, unit = _scale(series)
+    factor, unit = scale_of(series)
     figures = [factor * point.value for point in series.points]
     text = (
         f"{TITLES[series.metric]} of {series.case} over {len(figures)} runs: from {min(figures):.3g} to "
@@ -202,28 +212,39 @@ def _spoken(series: Trend) -> str:
 
 
 def _change_text(series: Trend, change: LevelChange) -> str:
-    factor, unit = _scale(series)
+    factor, unit = scale_of(series)
     ratio = f" ({change.after / change.before - 1:+.1%})" if change.before else ""
     return (
         f"{TITLES[series.metric]} {factor * change.before:.3g} to {factor * change.after:.3g} {unit}{ratio} at run "
-        f"{change.at.number}, p = {change.p_value:.2g}"
+        f"{change.at.number}, p = {change.p_value:.2g}{_beside_noise(series, change)}"
     )
 
 
+def _beside_noise(series: Trend, change: LevelChange) -> str:
+    if not series.by_clock:
+        return ""
+    if change.floor is None:
+        return ", noise of this machine unknown"
+    return f", beyond this machine's noise of {math.expm1(change.floor):.1%}"
+
+
 def _figures(series: Trend, point: Point) -> tuple[str, str]:
-    factor, unit = _scale(series)
+    factor, unit = scale_of(series)
     interval = point.interval
     spread = f"{factor * interval.low:.4g} to {factor * interval.high:.4g}" if interval else ""
     return f"{factor * point.value:.4g} {unit}", spread
 
 
-def _scale(series: Trend) -> tuple[float, str]:
-    return (1000.0, "ms/token") if series.metric == LATENCY else (1.0, series.unit)
-
-
 def _short(text: str) -> str:
     """A commit or hash by its first characters; other text as it is."""
     return text[:8] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _breakable(case: str) -> Any:
+    """A case's id that a narrow column breaks behind its commas and strokes, not within a word."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([,/])", r"\1<wbr>", str(escape(case))))
 
 
 def _day(source: Source) -> str:
@@ -238,6 +259,7 @@ def _source(source: Source) -> dict[str, Any]:
         "started_at": source.started_at,
         "commit": source.commit,
         "study": source.study,
+        "versions": dict(source.versions),
     }
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from planted_runs import HEADER, assisted, case, plain
 from scipy import stats
 
 from reports.__main__ import main
-from reports.compare.trends import History, Trend, change_places, history
+from reports.compare.trends import RATIO, History, KnownNoise, Source, Trend, change_places, history
+from reports.page.charts.trend_chart import CHARACTER, GAP, PLOT, padded, ticks
 from reports.page.history_page import page, verdict
 from reports.record.run import CaseResult, Run, RunFileError
 
 NOISE = [0.0, 0.01, -0.01, 0.005, -0.005, 0.0]
+ROOT = Path(__file__).resolve().parents[4]
 STEP = [0.10 * (1 + noise) for noise in NOISE] + [0.13 * (1 + noise) for noise in NOISE]
 
 
@@ -83,6 +86,125 @@ def test_one_bad_run_is_no_change_of_level(runs: Callable[..., Path]) -> None:
     values = [0.1 * (1 + noise) for noise in NOISE * 2]
     values[5] = 0.2
     assert not history(runs(values)).changes
+
+
+def test_a_change_within_the_noise_of_the_machine_is_none_and_is_told(runs: Callable[..., Path]) -> None:
+    folder = runs(STEP)
+    asked = []
+
+    def noise_of(floor: float) -> Callable[[Run], KnownNoise]:
+        def known(run: Run) -> KnownNoise:
+            asked.append(run.path.name)
+            return KnownNoise({"latency_tok": math.log1p(floor)}, "noise.json")
+
+        return known
+
+    (change,) = history(folder, noise_of(0.25)).series[0].changes
+    assert change.floor == pytest.approx(math.log(1.25))
+    assert len(asked) == 12
+    found = history(folder, noise_of(0.35))
+    assert not found.changes and only(found).within_noise == 1
+    text = page(found)
+    assert "time per token 35.0% (noise.json); 1 changes of level no larger than that are not reported" in text
+    assert "nobody measured the noise" in page(history(folder))
+
+
+@pytest.mark.parametrize("commit", ["a" * 40, ""])
+def test_a_time_that_changes_between_runs_of_the_same_code_is_the_machine_s(
+    planted: Callable[..., Run], tmp_path: Path, commit: str
+) -> None:
+    environment = {"hardware": {"cpu": "A"}, "versions": {"torch": "1"}, "git_commit": commit}
+    for number, value in enumerate(STEP):
+        start = f"2026-01-{number + 1:02d}T00:00:00+00:00"
+        planted(*_cases(value), name=f"{number}.jsonl", environment=environment, started_at=start)
+    found = history(tmp_path)
+    assert len(only(found).of_machine) == bool(commit), "without a commit nobody knows that the code was the same"
+    assert len(found.changes) == (not commit)
+    assert ("1 change of time between two runs of the same code" in page(found)) == bool(commit)
+
+
+@pytest.mark.parametrize(("slower", "changed"), [("machine", {"latency_tok"}), ("drafting", {RATIO, "latency_tok"})])
+def test_speedups_of_the_same_run_tell_the_code_from_the_machine(
+    planted: Callable[..., Run], tmp_path: Path, slower: str, changed: set[str]
+) -> None:
+    for number in range(12):
+        noise = 1 + NOISE[number % 6]
+        plain_factor = noise * (1.3 if slower == "machine" and number >= 6 else 1.0)
+        factor = noise * (1 + NOISE[(number + 2) % 6]) * (1.3 if number >= 6 else 1.0)
+        cases = [
+            case("p/plain", [plain(i, (1 + i / 10) * plain_factor) for i in range(3)], experiment="baseline"),
+            case("p/a", [assisted(i, (1 + i / 10) * factor / 2) for i in range(3)], point={"strategy": "assisted"}),
+        ]
+        environment = {"hardware": {"cpu": "A"}, "versions": {"torch": "1"}, "git_commit": f"{number:x}" * 40}
+        start = f"2026-01-{number + 1:02d}T00:00:00+00:00"
+        planted(*cases, name=f"{number:02d}.jsonl", environment=environment, started_at=start)
+    found = history(tmp_path)
+    ratio = next(trend for trend in found.series if trend.metric == RATIO)
+    assert [point.value for point in ratio.points[:6]] == pytest.approx([2.0] * 6, rel=0.05)
+    assert ratio.points[0].interval is not None
+    assert {trend.metric for trend, _ in found.changes if trend.case == "p/a"} == changed
+    if slower == "drafting":
+        (change,) = ratio.changes
+        assert (change.at.number, verdict(ratio, change)) == (7, "worse")
+        titles = re.findall(r'class="title">([^<]*)', page(found))
+        assert titles[0] == "speedup over plain decoding of the same run"
+
+
+@pytest.mark.parametrize(
+    ("values", "domain"),
+    [((0.4545, 0.4545), (0.4318, 0.4772)), ((1.0, 2.0), (0.88, 2.12)), ((0.0, 1.0), (0.0, 1.12))],
+)
+def test_an_axis_has_room_around_its_values(values: tuple[float, float], domain: tuple[float, float]) -> None:
+    assert padded(*values) == pytest.approx(domain, abs=1e-4)
+    assert padded(0.0, 0.0)[0] == 0.0 < padded(0.0, 0.0)[1]
+
+
+def test_a_series_that_never_changes_lies_between_the_labels_of_its_axis(
+    planted: Callable[..., Run], tmp_path: Path
+) -> None:
+    samples = [replace(assisted(0, 1.0), accepted=5, rejected=6)]
+    for number in range(3):
+        start = f"2026-01-0{number + 1}T00:00:00+00:00"
+        planted(case("p/a", samples, point={"strategy": "assisted"}), name=f"{number}.jsonl", started_at=start)
+    text = page(history(tmp_path))
+    svg = next(part for part in re.findall(r"<svg.*?</svg>", text, re.DOTALL) if "accept rate" in part)
+    labels = [float(label) for label in re.findall(r">(0(?:\.\d+)?)</text>", svg)]
+    assert len(labels) > 1 and min(labels) < 5 / 11 < max(labels) and min(labels) > 0.4
+    assert "2026-01-01" in svg and "2026-01-03" in svg
+
+
+def test_dates_and_versions_stand_at_the_axis_and_none_over_another() -> None:
+    sources = [
+        Source(
+            path=Path(f"{number}.jsonl"),
+            hardware="h",
+            number=number,
+            started_at=f"2026-{1 + number // 28:02d}-{1 + number % 28:02d}T10:00:00",
+            commit="",
+            study="s",
+            versions={"torch": "2.13.0", "transformers": "5.24.0" if number > 20 else "5.23.0"},
+        )
+        for number in range(1, 41)
+    ]
+    labelled = ticks(sources, changed=[30])
+    assert labelled[0].lines == ("2026-01-02", "torch 2.13.0", "transformers 5.23.0")
+    assert next(tick for tick in labelled if tick.number == 21).lines == ("2026-01-22", "transformers 5.24.0")
+    assert labelled[-1].number == 40
+    edges = [(PLOT * (tick.number - 1) / 39, CHARACTER * max(map(len, tick.lines)) / 2 + GAP) for tick in labelled]
+    assert all(a + reach <= b - other for (a, reach), (b, other) in pairwise(edges))
+    one_day = [replace(source, started_at=f"2026-01-01T{source.number % 24:02d}:30:00") for source in sources]
+    assert ticks(one_day)[0].lines[0] == "01:30"
+    assert ticks([replace(source, started_at="") for source in sources])[0].lines[0] == "run 1"
+
+
+def test_committed_runs_of_equal_code_show_no_change_of_level(capsys: pytest.CaptureFixture[str]) -> None:
+    """Twelve pairs of two versions of transformers on one machine, whose noise is committed as well."""
+    assert main(["history", str(ROOT / "reports" / "published" / "transformers-5.24"), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [series["metric"] for series in found["series"] if series["changes"]] == []
+    (noise,) = found["noise"]
+    assert noise["file"] == "reports/baselines/noise/smoke/cpu-amd-epyc-2c-avx512.json"
+    assert sum(series["within_noise"] + len(series["of_machine"]) for series in found["series"]) > 0
 
 
 def test_under_noise_false_changes_stay_below_the_level_and_real_ones_are_found() -> None:
