@@ -26,6 +26,7 @@ COMMANDS = (
     "page",
     "export",
     "history",
+    "schema",
 )
 """Modules of reports/commands, in the order of `--help`."""
 
