@@ -19,9 +19,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
 
 from reports.claims.material import MEASURES, Evidence, Expect, Material, compare, kept, value
+from reports.record.checked import Misfit, fitted
 from reports.record.run import CaseResult, Run, RunFileError
 from reports.record.settings import VALUE_TYPES
 
@@ -138,55 +142,50 @@ def evidence_for(claim: OwnClaim, material: Material) -> Evidence:
 
 
 def _claim(table: Mapping[str, Any], where: str, check: CheckSetting | None) -> OwnClaim:
-    allowed = (*NEEDED, "margin")
-    for key in table:
-        if key not in allowed:
-            raise ClaimError(f"{where}: unknown key {key!r}; allowed are {', '.join(allowed)}")
-    for key in NEEDED:
-        if key not in table:
-            raise ClaimError(f"{where}: {key} is missing; a claim needs {', '.join(NEEDED)}")
-    for key in ("name", "says", "metric", "expect"):
-        if not isinstance(table[key], str) or not table[key].strip():
-            raise ClaimError(f"{where}: {key} is {table[key]!r}; expected text")
-    if not re.fullmatch(r"\w[\w-]*", table["name"]):
-        raise ClaimError(f"{where}: name is {table['name']!r}; use letters, digits, _ and - only")
-    if table["metric"] not in MEASURES:
-        raise ClaimError(f"{where}: metric is {table['metric']!r}; choose one of {', '.join(MEASURES)}")
-    expects = get_args(Expect)
-    if table["expect"] not in expects:
-        raise ClaimError(f"{where}: expect is {table['expect']!r}; choose one of {', '.join(expects)}")
-    expect = cast(Expect, table["expect"])
-    margin = table.get("margin", DEFAULT_MARGINS[expect])
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 1:
-        raise ClaimError(f"{where}: margin is {margin!r}; expected a share from 0 to below 1, such as 0.05")
-    if expect == "same" and margin == 0:
+    try:
+        made = fitted(table, _ClaimTable)
+        for key, selector in (("of", made.of), ("against", made.against)):
+            fitted(selector, _SELECTOR, key)
+    except Misfit as misfit:
+        needs = f"; a claim needs {', '.join(NEEDED)}" if misfit.missing else ""
+        raise ClaimError(f"{where}: {misfit.of_setting}{needs}") from None
+    if not re.fullmatch(r"\w[\w-]*", made.name):
+        raise ClaimError(f"{where}: name is {made.name!r}; use letters, digits, _ and - only")
+    if made.metric not in MEASURES:
+        raise ClaimError(f"{where}: metric is {made.metric!r}; choose one of {', '.join(MEASURES)}")
+    if made.expect == "same" and made.margin == 0:
         raise ClaimError(f'{where}: margin is 0; with expect = "same" it must be above 0, such as 0.05')
-    return OwnClaim(
-        table["name"],
-        table["says"],
-        table["metric"],
-        _selector(table["of"], f"{where}: of", check),
-        _selector(table["against"], f"{where}: against", check),
-        expect,
-        float(margin),
-    )
+    margin = DEFAULT_MARGINS[made.expect] if made.margin is None else made.margin
+    of, against = _selector(made.of, f"{where}: of", check), _selector(made.against, f"{where}: against", check)
+    return OwnClaim(made.name, made.says, made.metric, of, against, made.expect, margin)
 
 
-def _selector(raw: Any, where: str, check: CheckSetting | None) -> dict[str, Setting]:
-    if not isinstance(raw, dict) or not raw:
-        raise ClaimError(f'{where} is {raw!r}; expected a table of settings, such as {{ strategy = "plain" }}')
-    found: dict[str, Setting] = {}
-    for key, setting in raw.items():
-        if key not in VALUE_TYPES:
-            raise ClaimError(f"{where}: unknown key {key!r}; allowed are {', '.join(VALUE_TYPES)}")
-        kinds: tuple[Any, ...] = VALUE_TYPES[key]
-        if not isinstance(setting, kinds) or (isinstance(setting, bool) and bool not in kinds):
-            raise ClaimError(f"{where}.{key} is {setting!r}; expected {_NAMES[kinds[0]]}")
-        found[key] = setting if check is None else check(f"{where}.{key}", key, setting)
-    return found
+def _selector(raw: Mapping[str, Setting], where: str, check: CheckSetting | None) -> dict[str, Setting]:
+    if not raw:
+        raise ClaimError(f"{where} is {raw!r}; expected {_OF_SETTINGS}")
+    return {key: value if check is None else check(f"{where}.{key}", key, value) for key, value in raw.items()}
 
 
-_NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+_OF_SETTINGS = 'a table of settings, such as { strategy = "plain" }'
+_SELECTOR = msgspec.defstruct(
+    "_SELECTOR",
+    [(name, kinds[0] | msgspec.UnsetType, msgspec.UNSET) for name, kinds in VALUE_TYPES.items()],
+    forbid_unknown_fields=True,
+)
+_Text = Annotated[str, Meta(pattern=r"\S", description="text")]
+_Selector = Annotated[dict[str, Any], Meta(description=_OF_SETTINGS)]
+
+
+class _ClaimTable(Struct, forbid_unknown_fields=True):
+    """A table [[claim]]: its keys, and what each may hold."""
+
+    name: _Text
+    says: _Text
+    metric: _Text
+    of: _Selector
+    against: _Selector
+    expect: Annotated[Expect, Meta(description="text")]
+    margin: Annotated[float, Meta(ge=0, lt=1, description="a share from 0 to below 1, such as 0.05")] | None = None
 
 
 def _selected(case: CaseResult, selector: Mapping[str, Setting]) -> bool:

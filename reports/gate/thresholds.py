@@ -19,8 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
+
+from reports.record.checked import Misfit, fitted
 from reports.record.run import RunFileError
 
 TIMING_METRICS = (
@@ -103,49 +106,58 @@ def check_rules(raw: Any, source: str) -> dict[str, Any]:
     return dict(raw)
 
 
+class _OverrideTable(Struct, forbid_unknown_fields=True):
+    """A table [[override]]."""
+
+    case: Annotated[str, Meta(description="a pattern of case ids")]
+    thresholds: dict[str, float | bool] = {}
+
+
+class _GateTable(Struct, forbid_unknown_fields=True):
+    """The table [gate]: its keys, and what each may hold; thresholds see `_threshold`."""
+
+    alpha: Annotated[float, Meta(gt=0, le=0.2, description="a share above 0 and at most 0.2")] | None = None
+    thresholds: dict[str, float | bool] = {}
+    override: list[_OverrideTable] = []
+    strict: bool | None = None
+    allow_missing: Annotated[list[str], Meta(description="a list of patterns of case ids")] = []
+
+
 def _overlaid(rules: GateRules, raw: Any, source: str) -> GateRules:
-    _refuse_unknown(raw, ("alpha", "thresholds", "override", "strict", "allow_missing"), source)
-    alpha = raw.get("alpha", rules.alpha)
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 0.2:
-        raise RunFileError(f"{source} alpha is {alpha!r}; expected a share above 0 and at most 0.2")
-    strict = raw.get("strict", rules.strict)
-    if not isinstance(strict, bool):
-        raise RunFileError(f"{source} strict is {strict!r}; expected true or false")
-    patterns = raw.get("allow_missing", [])
-    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
-        raise RunFileError(f"{source} allow_missing is {patterns!r}; expected a list of patterns of case ids")
-    overrides = raw.get("override", [])
-    if not isinstance(overrides, list):
-        raise RunFileError(f"{source} override must be a list of tables [[override]]")
+    if not isinstance(raw, Mapping):
+        raise RunFileError(f"{source} must be a table")
+    try:
+        table = fitted(raw, _GateTable)
+    except Misfit as misfit:
+        tables = {"thresholds": "a table", "override": "a list of tables [[override]]"}
+        if misfit.key in tables and not misfit.unknown:
+            raise RunFileError(f"{source} {misfit.key} must be {tables[misfit.key]}") from None
+        if misfit.missing:
+            raise RunFileError(f"{source} override: case is None; expected a pattern of case ids") from None
+        raise RunFileError(f"{source} {misfit.of_setting}") from None
+    overrides = [
+        Override(one.case, _thresholds(one.thresholds, f"{source} override {one.case!r}")) for one in table.override
+    ]
     return replace(
         rules,
-        alpha=float(alpha),
-        strict=strict,
-        thresholds={**rules.thresholds, **_thresholds(raw.get("thresholds", {}), source)},
-        overrides=(*rules.overrides, *(_override(each, source) for each in overrides)),
-        allow_missing=(*rules.allow_missing, *patterns),
+        alpha=rules.alpha if table.alpha is None else table.alpha,
+        strict=rules.strict if table.strict is None else table.strict,
+        thresholds={**rules.thresholds, **_thresholds(table.thresholds, source)},
+        overrides=(*rules.overrides, *overrides),
+        allow_missing=(*rules.allow_missing, *table.allow_missing),
     )
 
 
-def _override(raw: Any, source: str) -> Override:
-    _refuse_unknown(raw, ("case", "thresholds"), f"{source} override")
-    if not isinstance(raw.get("case"), str):
-        raise RunFileError(f"{source} override: case is {raw.get('case')!r}; expected a pattern of case ids")
-    return Override(raw["case"], _thresholds(raw.get("thresholds", {}), f"{source} override {raw['case']!r}"))
+def _thresholds(values: Mapping[str, float | bool], source: str) -> dict[str, float | None]:
+    return {name: _threshold(name, value, f"{source} thresholds") for name, value in values.items()}
 
 
-def _thresholds(raw: Any, source: str) -> dict[str, float | None]:
-    if not isinstance(raw, Mapping):
-        raise RunFileError(f"{source} thresholds must be a table")
-    return {name: _threshold(name, value, f"{source} thresholds") for name, value in raw.items()}
-
-
-def _threshold(metric: str, value: Any, source: str) -> float | None:
+def _threshold(metric: str, value: float | bool, source: str) -> float | None:
     if metric not in TIMING_METRICS:
         raise RunFileError(f"{source} {metric!r}: unknown timing metric; {_REMEDY}")
     if value is False:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
+    if value is True or not 0 < value < 10:
         raise RunFileError(f"{source} {metric} is {value!r}; expected a relative change such as 0.05, or false")
     return float(value)
 
@@ -157,11 +169,3 @@ def _option(text: str) -> tuple[str, float | None]:
     except ValueError:
         raise RunFileError(f"--threshold {text!r}: expected METRIC=REL such as latency_tok=0.05") from None
     return metric, _threshold(metric, number, "--threshold")
-
-
-def _refuse_unknown(raw: Any, known: Sequence[str], source: str) -> None:
-    if not isinstance(raw, Mapping):
-        raise RunFileError(f"{source} must be a table")
-    for key in raw:
-        if key not in known:
-            raise RunFileError(f"{source} unknown key {key!r}; allowed are {', '.join(known)}")

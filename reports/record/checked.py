@@ -43,7 +43,7 @@ _SIGNS = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 class Misfit(ValueError):
     """A value that is not of its type. key: the way to it, empty for the value itself; wanted: what it must be.
 
-    unknown, missing: a name that the object at `key` has and must not have, or lacks.
+    unknown, missing: a name that the object at `key` has and must not have, or lacks. choices: all that it may be.
     """
 
     key: str
@@ -51,6 +51,7 @@ class Misfit(ValueError):
     wanted: str
     unknown: str = ""
     missing: str = ""
+    choices: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         if self.unknown or self.missing:
@@ -58,6 +59,17 @@ class Misfit(ValueError):
             told = f"{self.key + ': ' if self.key else ''}{cut(name)} is {wrong}"
             return f"{told}; {self.wanted}" if self.wanted else told
         return f"{self.key or 'it'} is {cut(self.value)}, not {self.wanted}"
+
+    @property
+    def of_setting(self) -> str:
+        """As people who write settings are told: `alpha is 0; expected a share above 0`."""
+        if self.unknown:
+            return f"{self.key + ': ' if self.key else ''}unknown key {cut(self.unknown)}; {self.wanted}"
+        if self.missing:
+            return f"{self.key + ': ' if self.key else ''}{self.missing} is missing"
+        if self.choices:
+            return f"{self.key} is {cut(self.value)}; choose one of {', '.join(map(str, self.choices))}"
+        return f"{self.key} is {cut(self.value)}; expected {self.wanted}"
 
 
 def cut(value: Any) -> str:
@@ -118,9 +130,11 @@ def _located(error: str, values: Any, kind: Any, where: str) -> Misfit:
         else:
             where, value, kind = f"{where}[{index}]", value[int(index)], _inner(kind, int(index))
     if match := re.match(r"Object (?:missing required|contains unknown) field `([^`]*)`", said):
-        known = f"allowed are {', '.join(_hints(kind))}" if "unknown" in said else ""
-        return Misfit(where, value, known, **{"unknown" if known else "missing": match[1]})
-    return Misfit(where, value, _wanted(said, kind))
+        if "unknown" in said:
+            return Misfit(where, value, f"allowed are {', '.join(_hints(kind))}", unknown=match[1])
+        return Misfit(where, value, "", missing=match[1])
+    choices = _allowed(kind) if said.startswith("Invalid enum value") else ()
+    return Misfit(where, value, _described(kind) or _wanted(said, kind), choices=tuple(choices))
 
 
 def _at(where: str, name: str) -> str:
@@ -144,6 +158,14 @@ def _wanted(said: str, kind: Any) -> str:
             return f"{words} {_SIGNS[sign]} {0 if float(limit) == NO_TIME else float(limit):g}"
         return words
     return said
+
+
+def _described(kind: Any) -> str:
+    """What the type itself says of its values."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return next(filter(None, map(_described, get_args(kind))), "")
+    described = [item.description for item in getattr(kind, "__metadata__", ()) if isinstance(item, Meta)]
+    return next(filter(None, described), "")
 
 
 def _plural(kind: Any) -> str:
