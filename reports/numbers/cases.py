@@ -72,7 +72,12 @@ def share_of_limit(case: CaseResult) -> float | None:
 
 def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
     """Case id -> a name without what goes without saying or all cases share; the whole id where two would be alike."""
-    ids = list(dict.fromkeys(case.id for case in cases))
+    return short_names_of_ids(case.id for case in cases)
+
+
+def short_names_of_ids(several: Iterable[str]) -> dict[str, str]:
+    """The same, from the ids alone."""
+    ids = list(dict.fromkeys(several))
     parts = {each: [part.split(",") for part in each.split("/")] for each in ids}
     shared = (
         set.intersection(*(set(_flat(each)) for each in parts.values())) if len(ids) > 1 else _pairs(parts.values())
@@ -95,14 +100,15 @@ def short_names(cases: Iterable[CaseResult]) -> dict[str, str]:
     return {each: each if name in twice else name for each, name in names.items()}
 
 
-def shared_settings(cases: Iterable[CaseResult]) -> str:
-    """What goes without saying in short names: `embedded, bf16, unquantized, greedy, dynamic cache`."""
-    cases = list({case.id: case for case in cases}.values())
-    if not cases:
+def shared_settings(several: Iterable[str]) -> str:
+    """What goes without saying in short names of these ids: `embedded, bf16, unquantized, greedy, dynamic cache`."""
+    parts = [[part.split(",") for part in each.split("/")] for each in dict.fromkeys(several)]
+    whole = [each for each in parts if len(each) > 2]
+    if not whole:
         return ""
-    parts = [_flat([part.split(",") for part in case.id.split("/")]) for case in cases]
-    dtypes = [name for name, _ in Counter(case.engine.dtype for case in cases).most_common(1)]
-    everywhere = [part for part in dict.fromkeys(parts[0]) if all(part in each for each in parts)]
+    dtypes = [name for name, _ in Counter(map(_dtype, whole)).most_common(1)]
+    flat = [_flat(each) for each in whole]
+    everywhere = [part for part in dict.fromkeys(flat[0]) if all(part in each for each in flat)]
     said = [_spoken(part) for part in everywhere if part not in (*USUAL, *dtypes, *CACHES)]
     return ", ".join([*said, *filter(None, dtypes), "unquantized", "greedy", "dynamic cache"])
 

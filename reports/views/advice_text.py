@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.advice.candidates import Advice, Candidate, NoAdvice, gibibytes
+from reports.numbers.cases import short_names_of_ids
 from reports.numbers.decision import Separation
 from reports.record.plain_text import printable
 from reports.views.headline import interval_text
-from reports.views.sheet import Sheet, SheetColumn, SheetRow, console, print_sheet
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, console, print_sheet, renamed
 from reports.views.sheet import markdown as markdown_of
 
 LIMITS = {
@@ -45,7 +46,8 @@ def terminal(advice: Sequence[Advice], without: Sequence[NoAdvice] = ()) -> None
         to.print(printable(f"{one.target}: {one.best.id}"), markup=False, style="bold green", soft_wrap=True)
         for line in map(printable, _statements(one)):
             to.print(line, markup=False)
-        print_sheet(front_sheet(one), to)
+        names = short_names_of_ids([candidate.id for candidate in one.front])
+        print_sheet(renamed(front_sheet(one), names), to)
         _print_list(to, "try next:", [_suggestion(each) for each in one.suggestions])
         to.print("\nin transformers:\n", markup=False)
         for line in one.lines:

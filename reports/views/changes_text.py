@@ -7,10 +7,11 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reports.compare.changes import CaseChange, Change, Comparison
+from reports.numbers.cases import shared_settings, short_names_of_ids
 from reports.numbers.statistics import Interval
 from reports.record.matching import Difference, hardware_key, weights_differences
 from reports.record.plain_text import printable
@@ -26,7 +27,7 @@ COLUMNS = (
     SheetColumn("base", "base", priority=2, align="right"),
     SheetColumn("head", "head", priority=1, align="right"),
     SheetColumn("ratio", "head/base [95%]", align="right"),
-    SheetColumn("direction", "verdict", least=9),
+    SheetColumn("direction", "verdict", least=10),
 )
 SHOWN_CASES = 100  # beyond this many a table is no longer read; JSON and CSV hold all
 SHOWN_NAMES = 20
@@ -109,7 +110,7 @@ def print_comparisons(comparisons: Iterable[Comparison]) -> None:
             to.print(line, markup=False, soft_wrap=True)
         shown = _shown(found)
         if shown:
-            print_sheet(changes_sheet(shown), to)
+            print_sheet(changes_sheet(shown, short=True), to)
         for line in map(printable, (*_hidden(found, shown), summary(found), *listed(found))):
             to.print(line, markup=False, soft_wrap=True)
 
@@ -215,17 +216,21 @@ def _hidden(found: Comparison, shown: Sequence[CaseChange]) -> list[str]:
     return [f"the {len(shown)} cases that changed most, of {len(found.cases)}; --format json and csv hold all"]
 
 
-def changes_sheet(cases: Sequence[CaseChange], quote: str = "") -> Sheet:
-    """The lines of all cases; quote: what stands around the name of each."""
-    rows = _rows(cases, quote)
+def changes_sheet(cases: Sequence[CaseChange], quote: str = "", *, short: bool = False) -> Sheet:
+    """The lines of all cases; quote: what stands around the name of each; short: names instead of ids."""
+    ids = [case.head for case in cases]
+    names = short_names_of_ids(ids) if short else {}
+    rows = _rows(cases, quote, names)
+    shared = shared_settings(ids) if short else ""
     return Sheet(
         columns=COLUMNS,
         rows=tuple(SheetRow(row, tone=_TONES.get(row[-1].split(" ")[0], "plain")) for row in rows),
+        shared=(f"unless the case says otherwise: {shared}",) if shared else (),
         notes=(LEGEND,),
     )
 
 
-def _rows(cases: Sequence[CaseChange], quote: str = "") -> list[tuple[str, ...]]:
+def _rows(cases: Sequence[CaseChange], quote: str, names: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The lines of a table: case, metric, base, head, ratio, direction; equal counts of a case share one line."""
     found = []
     for case in cases:
@@ -233,18 +238,18 @@ def _rows(cases: Sequence[CaseChange], quote: str = "") -> list[tuple[str, ...]]
         equal = [change for change in case.changes if change.direction == "same"]
         if equal:
             told = ", ".join(f"{one.metric.name} {value_text(one.base, one.metric.unit)}" for one in equal)
-            lines.append(("equal", told, "", "", "same"))
+            lines.append((f"equal: {told}", "", "", "", "same"))
         if case.solved is not None:
             one = case.solved
             estimate, low, high = (100 * x for x in (one.difference.estimate, one.difference.low, one.difference.high))
             span = f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
             told = f"only base {one.only_base}, only head {one.only_head} of {one.problems}"
             verdict = f"{one.statement()} (p {one.p_value:.2g}){one.caution}"
-            lines.append(("problems solved", told, "", f"{span} points", verdict))
+            lines.append((f"problems solved: {told}", "", "", f"{span} points", verdict))
         if case.outputs is not None:
             lines.append(_outputs_row(case))
         for number, line in enumerate(lines or [("no metric in common", "", "", "", "")]):
-            found.append((f"{quote}{_name(case)}{quote}" if number == 0 else "", *line))
+            found.append((f"{quote}{_name(case, names)}{quote}" if number == 0 else "", *line))
     return found
 
 
@@ -263,13 +268,14 @@ def _outputs_row(case: CaseChange) -> tuple[str, ...]:
     assert case.outputs is not None
     one = case.outputs
     if not one.different:
-        return ("greedy outputs", f"equal on {one.prompts} prompts", "", "", "same")
+        return (f"greedy outputs: equal on {one.prompts} prompts", "", "", "", "same")
     where = f"first prompt {one.first_prompt}" + (f", token {one.position}" if one.position is not None else "")
-    return ("greedy outputs", f"{one.different} of {one.prompts} differ", where, "", "changed")
+    return (f"greedy outputs: {one.different} of {one.prompts} differ, {where}", "", "", "", "changed")
 
 
-def _name(case: CaseChange) -> str:
-    name = case.head if case.values is None else f"{case.head} ({case.values[1]} against {case.values[0]})"
+def _name(case: CaseChange, names: Mapping[str, str]) -> str:
+    head = names.get(case.head, case.head)
+    name = head if case.values is None else f"{head} ({case.values[1]} against {case.values[0]})"
     return name if case.prompts == case.of_prompts else f"{name} ({case.prompts} of {case.of_prompts} prompts)"
 
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from reports.gate.verdicts import Gate, Judgement
+from reports.numbers.cases import short_names_of_ids
 from reports.record.plain_text import printable
-from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet
+from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet, renamed
 from reports.views.sheet import markdown as markdown_of
 
 SHOWN = ("regressed", "inconclusive", "improved")
@@ -100,7 +101,8 @@ def print_gate(found: Gate, file: Any = None) -> None:
     to = console(file)
     shown = judged(found)
     if shown.rows:
-        print_sheet(replace(shown, rows=shown.rows[:MOST_LINES]), to)
+        names = short_names_of_ids(row.cells[0] for row in shown.rows)
+        print_sheet(renamed(replace(shown, rows=shown.rows[:MOST_LINES]), names), to)
         if len(shown.rows) > MOST_LINES:
             to.print(f"and {len(shown.rows) - MOST_LINES} more, all in --format junit", markup=False)
     for line in map(printable, remarks(found)):

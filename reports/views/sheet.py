@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, Literal
 
@@ -116,6 +116,15 @@ def chosen(sheet: Sheet, columns: str | None = None, sort: str | None = None, to
     picked = _picked(replace(sheet, rows=rows[:top]), [keys.index(key) for key in wanted])
     asked = () if columns is None else tuple(replace(column, priority=0) for column in picked.columns)
     return replace(picked, columns=asked or picked.columns)
+
+
+def renamed(sheet: Sheet, names: Mapping[str, str]) -> Sheet:
+    """The sheet with short names in place of the ids in its first column."""
+    rows = tuple(
+        replace(row, cells=(names.get(row.cells[0], row.cells[0]), *row.cells[1:]), values=row.values or row.cells)
+        for row in sheet.rows
+    )
+    return replace(sheet, rows=rows)
 
 
 def fitted(sheet: Sheet, width: int) -> Sheet:

@@ -40,6 +40,7 @@ from reports.views.sheet import (
     console,
     markdown,
     print_sheet,
+    renamed,
 )
 
 LONGEST_STATUS = 160  # characters; the run file has the whole reason
@@ -204,7 +205,7 @@ def print_run(run: Run, terminal: Any = None, asked: Asked | None = None) -> Non
     for beside in (cost_sheet(run), humaneval_sheet(run)):
         if beside.rows and not asked.anything:
             to.print()
-            print_sheet(_by_name(beside, names), to)
+            print_sheet(renamed(beside, names), to)
     for note in map(printable, notes(run)):
         to.print(note, markup=False, style="bold red" if note.startswith("UNSTABLE") else None)
 
@@ -362,17 +363,8 @@ def _with_every_column(run: Run, asked: Asked | None) -> Sheet:
     return run_sheet(run, replace(asked, columns=",".join([*keys, "status"])), ids=True)
 
 
-def _by_name(sheet: Sheet, names: Mapping[str, str]) -> Sheet:
-    """The sheet with short names in place of the ids in its first column."""
-    rows = tuple(
-        replace(row, cells=(names.get(row.cells[0], row.cells[0]), *row.cells[1:]), values=row.values or row.cells)
-        for row in sheet.rows
-    )
-    return replace(sheet, rows=rows)
-
-
 def _unless_named(cases: Iterable[CaseResult]) -> str:
-    shared = shared_settings(cases)
+    shared = shared_settings(case.id for case in cases)
     return f"unless the case says otherwise: {shared} (--columns id shows the ids)" if shared else ""
 
 
