@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "history",
     "schema",
+    "doctor",
 )
 """Modules of reports/commands, in the order of `--help`."""
 

@@ -74,6 +74,32 @@ def test_the_quota_is_the_narrowest_on_the_way_up(
     assert (host.quota_cores(root), host.throttled_seconds(root)) == (quota, stopped)
 
 
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"proc__self__cgroup": "0::/\n", "sys__fs__cgroup__memory_dot_max": "max"}, None),
+        (
+            {
+                "proc__self__cgroup": "0::/pods/mine\n",
+                "sys__fs__cgroup__pods__mine__memory_dot_max": str(8 << 30),
+                "sys__fs__cgroup__pods__memory_dot_max": str(4 << 30),
+            },
+            4 << 30,
+        ),
+        (
+            {
+                "proc__self__cgroup": "4:memory:/docker/abc\n",
+                "sys__fs__cgroup__memory__memory_dot_limit_in_bytes": "9223372036854771712",
+            },
+            None,
+        ),
+    ],
+)
+def test_memory_may_be_bounded_by_the_container(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
+    assert host.memory_limit(tree(tmp_path, **files)) == limit
+
+
 def test_governor_frequency_and_heat_are_told_where_the_system_tells_them(tmp_path: Path) -> None:
     assert host.governors((0,), tmp_path) == ()
     assert host.frequency_mhz((0,), tmp_path) is host.hot_seconds((0,), tmp_path) is None
