@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from reports.gate.evidence import level, measurements, share_of, timing_series
 from reports.numbers.metrics import METRICS
 from reports.numbers.speedups import speedup
+from reports.record.checked import Count, fitted, refuse_not_finite
 from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
+from reports.record.plain_text import as_file_name
 from reports.record.run import CaseResult, Run, RunFileError
 
 SCHEMA = 1
@@ -87,7 +90,7 @@ def conservative_percentile(values: Sequence[float], share: float = PERCENTILE) 
 
 def noise_path(hardware: str, study: str) -> Path:
     """Where the noise of a machine is kept for a study, by its name; `hardware` as of `matching.hardware_key`."""
-    return FOLDER / (re.sub(r"[^\w.+-]+", "-", study).lstrip(".") or "unnamed") / f"{hardware}.json"
+    return FOLDER / as_file_name(study) / f"{as_file_name(hardware, 150)}.json"
 
 
 def find_noise(run: Run) -> Noise | None:
@@ -117,31 +120,36 @@ def write_noise(noise: Noise, path: Path) -> None:
         raise RunFileError(f"{path}: cannot be written ({error.strerror}); name a file in a folder you own") from None
 
 
+class _NoiseFile(Struct):
+    """What `write_noise` writes."""
+
+    schema: int
+    floor: dict[str, Annotated[float, Meta(ge=0, le=1e9, description="no noise")]]
+    hardware: str
+    versions: str
+    study: str
+    pairs: Count
+    counts: dict[str, Count] = {}
+    runs: tuple[str, ...] = ()
+
+
 def read_noise(path: Path) -> Noise:
     """Read what `write_noise` wrote; raises RunFileError for a file that is missing, damaged or newer."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if int(content["schema"]) > SCHEMA:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("schema"), int) and content["schema"] > SCHEMA:
             raise RunFileError(f"{path}: schema {content['schema']} is newer than {SCHEMA}; update decodebench")
-        floor = {str(metric): float(value) for metric, value in content["floor"].items()}
-        bad = [metric for metric, value in floor.items() if not (math.isfinite(value) and value >= 0)]
-        if bad:
-            raise RunFileError(f"{path}: floor of {bad[0]} is {floor[bad[0]]}, no noise; run `make calibrate` again")
-        return Noise(
-            hardware=str(content["hardware"]),
-            versions=str(content["versions"]),
-            study=str(content["study"]),
-            pairs=int(content["pairs"]),
-            floor=floor,
-            counts={str(metric): int(count) for metric, count in content.get("counts", {}).items()},
-            runs=tuple(map(str, content.get("runs", ()))),
-        )
+        refuse_not_finite(content)
+        made = fitted(content, _NoiseFile)
     except FileNotFoundError:
         raise RunFileError(f"{path}: no such file; `make calibrate` writes it") from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except OSError as error:
+        raise RunFileError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         if isinstance(error, RunFileError):
             raise
         raise RunFileError(f"{path}: not a noise file ({error}); run `make calibrate` again") from None
+    return Noise(made.hardware, made.versions, made.study, made.pairs, made.floor, made.counts, made.runs)
 
 
 def _differences(base: Run, head: Run) -> list[tuple[str, float]]:

@@ -85,9 +85,11 @@ def read_rules(pyproject: Path, study: Mapping[str, Any] | None = None, options:
     if pyproject.is_file():
         try:
             raw = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RunFileError(f"{pyproject}: not valid TOML ({error}); correct the file") from None
-        rules = _overlaid(rules, raw.get("tool", {}).get("decodebench", {}).get("gate", {}), f"{pyproject}: [gate]")
+        for name in ("tool", "decodebench", "gate"):
+            raw = raw.get(name, {}) if isinstance(raw, Mapping) else raw
+        rules = _overlaid(rules, raw, f"{pyproject}: [gate]")
     if study:
         rules = _overlaid(rules, study.get("gate") or {}, f"study {study.get('name', '')}: [gate]")
     given = dict(_option(text) for text in options)

@@ -7,6 +7,7 @@ and everything can be encoded.
 
 from __future__ import annotations
 
+import re
 import sys
 from io import TextIOWrapper
 
@@ -32,6 +33,11 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     kept = text[: longest - 4]
     at_word = kept.rsplit(" ", 1)[0]
     return f"{at_word if 2 * len(at_word) > len(kept) else kept} ..."
+
+
+def as_file_name(name: str, longest: int = 80) -> str:
+    """A name of a study or a machine as one part of a path, whatever it holds."""
+    return re.sub(r"[^\w.+-]+", "-", name)[:longest].lstrip(".") or "unnamed"
 
 
 def with_its_letters(name: str) -> str:

@@ -107,10 +107,10 @@ def test_every_study_of_a_machine_has_its_own_noise(planted: Planted, monkeypatc
         ("{", "not a noise file"),
         ("[]", "not a noise file"),
         ('{"schema": 2}', "schema 2 is newer than 1; update decodebench"),
-        ('{"schema": 1}', "not a noise file ('floor')"),
+        ('{"schema": 1}', "not a noise file ('floor' is missing)"),
         (
             '{"schema": 1, "hardware": "h", "versions": "v", "study": "s", "pairs": 1, "floor": {"thr": NaN}}',
-            "floor of thr is nan",
+            "not a noise file (floor.thr is nan, not a finite number)",
         ),
     ],
 )
