@@ -37,6 +37,9 @@ _LATENCIES = ("latency_tok", "assisted_latency_tok")
 _RATES = ("thr", "assisted_thr", "generation_thr")
 _BENCHER_NAME, _BENCHER_MEASURE = 1024, 64  # characters that Bencher allows
 _SAMPLE_FIGURES = (
+    "round",
+    "turn",
+    "started",
     "seconds",
     "new_tokens",
     "target_forwards",
@@ -155,7 +158,14 @@ def as_parquet(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {}
+    sink = io.BytesIO()
+    pq.write_table(pa.table({name: pa.array(values) for name, values in columns_of(rows).items()}), sink)
+    return sink.getvalue()
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Scalar | None]]:
+    """Rows by column, each of one type; None where a row has no value. A column of mixed types becomes text."""
+    columns: dict[str, list[Scalar | None]] = {}
     for name in _columns(rows):
         values = [row.get(name) for row in rows]
         kinds = {type(value) for value in values if value is not None}
@@ -163,10 +173,8 @@ def as_parquet(rows: Sequence[Row]) -> bytes:
             values = [None if value is None else float(value) for value in values]
         elif len(kinds) > 1:
             values = [None if value is None else str(value) for value in values]
-        columns[name] = pa.array(values)
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    return sink.getvalue()
+        columns[name] = values
+    return columns
 
 
 def pytest_benchmark(run: Run) -> str:
@@ -257,7 +265,7 @@ def _verdict(case: CaseResult, run: Run, recommended: Collection[str]) -> Row:
 
 
 def _sample_columns(sample: Sample) -> Row:
-    row: Row = {"prompt": sample.prompt}
+    row: Row = {"prompt": sample.prompt, "visit": sample.visit}
     for name in _SAMPLE_FIGURES:
         value = getattr(sample, name)
         if value is not None and (isinstance(value, str) or _finite(value)):

@@ -1,4 +1,4 @@
-"""Tracking with the real Weights & Biases client, offline; what it wrote is read back from its own file."""
+"""Tracking with the real clients, offline: what Weights & Biases, MLflow and TensorBoard wrote is read back."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtures.study.study import StudyError
-from fixtures.suite import tracking
-from fixtures.suite.tracking import Tracker, check_tracking, start_tracking
+from fixtures.suite import tracking, wandb_sink
+from fixtures.suite.tracking import TrackedCase, Tracker, check_tracking, start_tracking
 from reports.record.run import CaseResult
 from reports.record.settings import DecodingPoint, EngineKey
 from reports.record.writer import RunWriter
@@ -32,6 +32,35 @@ RESULT = CaseResult(
 )
 
 FAILED = CaseResult(id="embedded/t=8bit,bf16/plain,greedy,dynamic", status="failed", reason="no memory")
+
+
+class Kept:
+    """A sink that keeps what it is told."""
+
+    name = "another"
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def case(self, tracked: TrackedCase, number: int) -> None:
+        self.told.append(tracked.case)
+
+    def page(self, path: Path) -> None:
+        self.told.append(path)
+
+    def end(self, cases: Sequence[TrackedCase]) -> None:
+        self.told.append(len(cases))
+
+
+class Broken(Kept):
+    """A sink whose service is not to be had."""
+
+    name = "a service"
+    calls = 0
+
+    def case(self, tracked: TrackedCase, number: int) -> None:
+        self.calls += 1
+        raise ConnectionError("no route")
 
 
 def records(data: bytes) -> Iterator[bytes]:
@@ -151,29 +180,20 @@ def test_a_file_that_is_being_written_is_read_up_to_its_last_whole_record(keyles
 
 
 def test_a_client_that_fails_is_switched_off_and_the_run_goes_on() -> None:
-    class Broken:
-        calls = 0
-
-        def log(self, *arguments: Any, **more: Any) -> None:
-            Broken.calls += 1
-            raise ConnectionError("no route")
-
-    tracker = Tracker(Broken())
-    with pytest.warns(UserWarning, match="no route"):
+    broken, working = Broken(), Kept()
+    tracker = Tracker(broken, None, working)
+    with pytest.warns(UserWarning, match="a service failed and is off for the rest of the run: no route"):
         tracker.log(RESULT)
-    tracker.log(RESULT)
+    tracker.log(FAILED)
     tracker.finish()
-    assert Broken.calls == 1
+    assert broken.calls == 1
+    assert working.told == [RESULT.id, FAILED.id, 2], "the others go on"
 
 
 @pytest.mark.filterwarnings("error")
 def test_where_warnings_are_errors_the_run_goes_on_and_the_failure_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Broken:
-        def log(self, *arguments: Any, **more: Any) -> None:
-            raise ConnectionError("no route")
-
     tracker = Tracker(Broken())
     tracker.log(RESULT)
     tracker.finish()
@@ -185,7 +205,7 @@ def test_a_server_that_cannot_be_reached_is_waited_for_briefly_and_the_run_writt
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nothing listens
-    monkeypatch.setattr(tracking, "INIT_SECONDS", 0.5)
+    monkeypatch.setattr(wandb_sink, "INIT_SECONDS", 0.5)
     began = time.monotonic()
     with pytest.warns(UserWarning, match="cannot be reached.*offline"):
         tracker = start_tracking({"wandb_project": "p"}, {})
@@ -196,12 +216,10 @@ def test_a_server_that_cannot_be_reached_is_waited_for_briefly_and_the_run_writt
 
 
 def test_a_page_that_cannot_be_made_fails_no_run(tmp_path: Path) -> None:
-    class Keeping:
-        def log_artifact(self, artifact: Any) -> None:
-            raise AssertionError("there is no page to keep")
-
+    kept = Kept()
     with pytest.warns(UserWarning, match=r"none\.jsonl: no such file"):
-        Tracker(Keeping()).keep_page(tmp_path / "none.jsonl")
+        Tracker(kept).keep_page(tmp_path / "none.jsonl")
+    assert kept.told == []
 
 
 def test_without_a_project_nothing_is_tracked(keyless: Path) -> None:
@@ -216,3 +234,84 @@ def test_without_a_project_nothing_is_tracked(keyless: Path) -> None:
 def test_a_run_or_entity_without_a_project_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match=f"--{name.replace('_', '-')} 'x'.*--wandb-project"):
         check_tracking({name: "x"})
+
+
+@pytest.mark.parametrize("option", ["wandb_project", "mlflow_experiment", "tensorboard"])
+def test_a_tracker_that_is_not_installed_is_refused_by_its_extra(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    extra = option.partition("_")[0]
+    with pytest.raises(StudyError, match=rf"--{option.replace('_', '-')} 'x': .*pip install -e '\.\[{extra}\]'"):
+        check_tracking({option: "x"})
+
+
+def written_page(folder: Path) -> Path:
+    results = folder / "run.jsonl"
+    writer = RunWriter(results)
+    writer.run({"study": {"name": "s"}})
+    writer.case(FAILED)
+    writer.end({})
+    writer.close()
+    return results
+
+
+def test_mlflow_has_a_run_below_the_suite_s_for_each_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra: pip install -e '.[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.chdir(tmp_path)
+    tracker = start_tracking({"mlflow_experiment": "decoding"}, {"study": {"name": "s"}, "git_commit": "abc"})
+    tracker.log(RESULT)
+    tracker.log(FAILED)
+    tracker.keep_page(written_page(tmp_path))
+    tracker.finish()
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("decoding")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {"s", RESULT.id, FAILED.id}
+    suite, solved, failed = runs["s"], runs[RESULT.id], runs[FAILED.id]
+    assert solved.data.metrics == {
+        **{name: float(value) for name, value in RESULT.metrics.items()},
+        "load_seconds": 1.5,
+    }
+    assert solved.data.params["draft_quant"] == "4bit" and solved.data.params["assist_toks"] == "3"
+    assert (solved.info.status, failed.info.status, suite.info.status) == ("FINISHED", "FAILED", "FINISHED")
+    assert {run.data.tags["mlflow.parentRunId"] for run in (solved, failed)} == {suite.info.run_id}
+    assert suite.data.tags["git_commit"] == "abc"
+    assert [entry.path for entry in client.list_artifacts(suite.info.run_id)] == ["run.html"]
+
+
+def test_an_mlflow_server_that_is_not_there_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra: pip install -e '.[mlflow]'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nothing listens
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.warns(UserWarning, match="--mlflow-experiment 'x': cannot be started, so this run is not"):
+        tracker = start_tracking({"mlflow_experiment": "x"}, {})
+    tracker.log(RESULT)
+    tracker.finish()
+
+
+def test_tensorboard_has_a_trial_for_each_case(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra: pip install -e '.[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tracker = start_tracking({"tensorboard": str(tmp_path / "events")}, {"study": {"name": "s"}})
+    tracker.log(RESULT)
+    tracker.log(FAILED)
+    tracker.finish()
+    folders = {path.parent.name for path in (tmp_path / "events").rglob("events.out.*")}
+    assert folders == {"events", "case-000", "case-001"}
+    trial = EventAccumulator(str(tmp_path / "events" / "case-000")).Reload()
+    figures = {name: trial.Scalars(name)[0].value for name in trial.Tags()["scalars"]}
+    assert figures == pytest.approx({**RESULT.metrics, "load_seconds": 1.5})
+    (settings,) = [
+        content
+        for name, content in trial.summary_metadata.items()
+        if "session_start" in name and b"assist_toks" in content.plugin_data.content
+    ]
+    assert RESULT.id.encode() in settings.plugin_data.content
+
+
+def test_a_file_is_no_folder_for_events(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StudyError, match=r"--tensorboard '.*taken': is a file; name a folder"):
+        check_tracking({"tensorboard": str(tmp_path / "taken")})
