@@ -61,3 +61,20 @@ def tolerate_any_text(*files: object) -> None:
 
 def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", re.IGNORECASE)
+_TOKEN = re.compile(r"\b(hf|api_org|sk|ghp|github_pat|glpat|wandb)_[A-Za-z0-9_]{16,}")
+_PART = r"[^\s/'\"<>|:,;()\[\]{}*]+"
+_PLACE = re.compile(rf"(?<![\w./~*}}-])(?:~|/(?!(?:proc|sys|dev)/){_PART})/(?:{_PART}/)*({_PART})?")
+
+
+def discreet(text: str) -> str:
+    """A text for files that are shared: of absolute paths the last name, of addresses and tokens nothing secret.
+
+    Paths of the system that tell nothing of its user (/proc, /sys, /dev) stay.
+    """
+    if "/" not in text and "_" not in text:
+        return text
+    text = _TOKEN.sub(r"\1_...", _PASSWORD.sub(r"\1", text)).replace("file:///", "file:/")
+    return _PLACE.sub(lambda path: path[1] or "folder", text)

@@ -17,6 +17,7 @@ from typing import IO, Any
 from weakref import WeakSet
 
 from reports.record.lines import SCHEMA
+from reports.record.plain_text import discreet
 from reports.record.run import CaseResult, Completion, Round, RunWriteError, Sample
 from reports.record.settings import PARTS
 
@@ -76,7 +77,7 @@ class RunWriter:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is written, for a figure that is not finite."""
-        data = (json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        data = (json.dumps(as_told(line), separators=(",", ":"), allow_nan=False) + "\n").encode()
         if self._failure:
             raise RunWriteError(self._failure)
         try:
@@ -157,6 +158,21 @@ def _drop_torn_tail(file: IO[bytes]) -> None:
         file.truncate(start)
     else:
         file.write(b"\n")
+
+
+_SAID_BY_MODELS = ("completion", "samples", "repeats", "warm_ups")
+
+
+def as_told(value: Any) -> Any:
+    """A line's value as a run file tells it: texts without secrets and without where this machine keeps things.
+
+    What a model said stays to the letter.
+    """
+    if isinstance(value, str):
+        return discreet(value)
+    if isinstance(value, Mapping):
+        return {name: one if name in _SAID_BY_MODELS else as_told(one) for name, one in value.items()}
+    return [as_told(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def case_line(result: CaseResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -10,14 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from planted_runs import HEADER, case, plain
 
 from reports.record.reader import read_run
-from reports.record.run import RunFileError, RunWriteError
-from reports.record.writer import RunWriter
+from reports.record.run import Completion, RunFileError, RunWriteError
+from reports.record.writer import RunWriter, as_told
 
 ROOT = Path(__file__).parents[4]
 FIRST, SECOND = (case(name, [plain(0, 1.0), plain(1, 1.0)]) for name in ("p/first", "p/second"))
@@ -118,3 +120,52 @@ def test_a_file_is_free_when_its_writer_is_closed_and_is_read_meanwhile(tmp_path
     assert len(read_run(path).cases) == 1
     writer.close()
     RunWriter(path).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("--model=https://me:secret@hub.example/llama", "--model=https://hub.example/llama"),
+        ("https://secret-token@hub.example:8080/a/b?x=1", "https://hub.example:8080/a/b?x=1"),
+        ("401 for hf_abcdefghijklmnopqrstuvwx in a header", "401 for hf_... in a header"),
+        ("OSError: no file /home/me/models/llama/config.json", "OSError: no file config.json"),
+        ("not in '/root/.cache/hub', (/srv/data/x) or /opt/y/", "not in 'hub', (x) or folder"),
+        ("~/models/llama", "llama"),
+        ("file:///home/me/llama", "file:llama"),
+        ('File "/usr/lib/python3.11/site.py", line 3: /a/b.py:7', 'File "site.py", line 3: b.py:7'),
+    ],
+)
+def test_passwords_tokens_and_places_do_not_reach_a_run_file(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    writer = RunWriter(path)
+    writer.run({**HEADER, "argv": ["--x", text]})
+    nested = {"revisions": {"target": text}, "list": [{"deep": (text,)}]}
+    ended = replace(FIRST, status="failed", reason=text, notes=(text,), facts=nested)
+    writer.case(ended)
+    writer.session({"environment": {"versions": {"x": text}}})
+    writer.end({"why": text})
+    run = read_run(path)
+    assert run.header["argv"] == ["--x", told] and run.later_sessions[0]["environment"]["versions"] == {"x": told}
+    assert (run.cases[0].reason, run.cases[0].notes, run.end["why"]) == (told, (told,), told)
+    assert run.cases[0].facts == {"revisions": {"target": told}, "list": [{"deep": [told]}]}
+    assert run.cases[0].samples == FIRST.samples
+
+
+def test_what_a_model_said_and_what_is_no_place_stay_to_the_letter(tmp_path: Path) -> None:
+    said = "    open('/home/me/x')  # https://me:secret@hub.example"
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.run(dict(HEADER))
+    writer.completion(Completion("p/t=none,bf16/plain", "HumanEval/0", 0, said, 1, 0.5))
+    assert read_run(tmp_path / "run.jsonl").completions[0].completion == said
+    kept = (
+        "p/t=none,d=none,bf16/assisted,k=3,greedy",
+        "12 GB/s",
+        "9/20",
+        "/sys/class/powercap is not readable",
+        "*/plain",
+    )
+    assert as_told(kept) == [*kept]
+    for path in sorted((ROOT / "reports").rglob("*.jsonl")):
+        if "runs" not in path.parts:
+            for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+                assert as_told(line) == line, path
