@@ -39,7 +39,7 @@ MEASURES: dict[str, Metric] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """One comparison that a claim rests on.
 
     estimate: a ratio, a difference in points or an exponent (`unit`), with its 95% interval, or None where figures were
@@ -65,7 +65,7 @@ class Comparison:
 class Evidence:
     """All that a run says about one claim. missing: what would have to be measured, one text each."""
 
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[ClaimComparison, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -147,7 +147,7 @@ def compare(
     base: CaseResult,
     expect: Expect = "higher",
     margin: float = 0.0,
-) -> Comparison | None:
+) -> ClaimComparison | None:
     """The ratio of a metric of `MEASURES`, head over base on the same prompts; None where it cannot be formed.
 
     higher, lower: by more than the share `margin`. same: both ways within it. The interval of a timing is that of
@@ -180,17 +180,17 @@ def compare(
     return _from_ratio(label, cases, interval.estimate, interval, len(prompts), expect, margin, noise)
 
 
-def faster(material: Material, label: str, head: CaseResult, base: CaseResult) -> Comparison | None:
+def faster(material: Material, label: str, head: CaseResult, base: CaseResult) -> ClaimComparison | None:
     """Head decodes more tokens per second than base."""
     return compare(material, label, "thr", head, base, "higher")
 
 
-def slower(material: Material, label: str, head: CaseResult, base: CaseResult) -> Comparison | None:
+def slower(material: Material, label: str, head: CaseResult, base: CaseResult) -> ClaimComparison | None:
     """Head decodes fewer tokens per second than base."""
     return compare(material, label, "thr", head, base, "lower")
 
 
-def verdict_of(evidence: Evidence) -> tuple[Verdict, Comparison | None]:
+def verdict_of(evidence: Evidence) -> tuple[Verdict, ClaimComparison | None]:
     """The verdict and the comparison that decides it: the weakest for the claim, or the strongest against it.
 
     Nothing is adjusted for support, because every comparison has to hold; a contradiction needs only one of several,
@@ -206,21 +206,21 @@ def verdict_of(evidence: Evidence) -> tuple[Verdict, Comparison | None]:
     return "not enough evidence", min(open_ones or found, key=lambda one: one.favour, default=None)
 
 
-def contradicting(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def contradicting(comparisons: Sequence[ClaimComparison]) -> tuple[ClaimComparison, ...]:
     """Those of a claim's comparisons that are significantly the other way, adjusted for their number."""
     adjusted = holm([one.evidence_against for one in comparisons])
     return tuple(one for one, p in zip(comparisons, adjusted, strict=True) if p < LEVEL)
 
 
-def kept(comparisons: Iterable[Comparison | None]) -> tuple[Comparison, ...]:
+def kept(comparisons: Iterable[ClaimComparison | None]) -> tuple[ClaimComparison, ...]:
     return tuple(one for one in comparisons if one is not None)
 
 
 def by_threshold(
     label: str, cases: tuple[str, ...], interval: Interval, unit: Unit, favour: float, p_value: float
-) -> Comparison:
+) -> ClaimComparison:
     """A comparison whose estimate lies on one side of a threshold, `favour` away from it on the claim's side."""
-    return Comparison(
+    return ClaimComparison(
         label,
         cases,
         interval.estimate,
@@ -232,9 +232,9 @@ def by_threshold(
     )
 
 
-def by_figure(label: str, cases: tuple[str, ...], estimate: float, unit: Unit, favour: float) -> Comparison:
+def by_figure(label: str, cases: tuple[str, ...], estimate: float, unit: Unit, favour: float) -> ClaimComparison:
     """A comparison of published figures, on one side of the threshold or on the other."""
-    return Comparison(label, cases, estimate, None, unit, float(favour <= 0), float(favour >= 0), favour)
+    return ClaimComparison(label, cases, estimate, None, unit, float(favour <= 0), float(favour >= 0), favour)
 
 
 def _published(case: CaseResult, metric: str) -> float | None:
@@ -265,7 +265,7 @@ def _from_ratio(
     expect: Expect,
     margin: float,
     noise: float,
-) -> Comparison:
+) -> ClaimComparison:
     reach = math.log1p(margin)
     change = math.log(estimate)
     if expect == "same":
@@ -274,7 +274,7 @@ def _from_ratio(
     favour = sign * change - reach
     if interval is None:
         return by_figure(label, cases, estimate, "ratio", favour)
-    return Comparison(
+    return ClaimComparison(
         label,
         cases,
         estimate,
@@ -294,7 +294,7 @@ def _equivalent(
     units: int,
     reach: float,
     noise: float,
-) -> Comparison:
+) -> ClaimComparison:
     """The whole interval within the margin, or the whole of it outside."""
     change = math.log(estimate)
     favour = reach - abs(change)
@@ -306,4 +306,4 @@ def _equivalent(
     outside = 1.0
     if favour < -noise:
         outside = ratio_p(interval, units, null=math.exp(math.copysign(reach + noise, change)))
-    return Comparison(label, cases, estimate, interval, "ratio", max(inside), outside, favour)
+    return ClaimComparison(label, cases, estimate, interval, "ratio", max(inside), outside, favour)

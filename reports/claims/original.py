@@ -31,7 +31,7 @@ from reports.claims.chosen import (
     without_pair,
 )
 from reports.claims.material import (
-    Comparison,
+    ClaimComparison,
     Evidence,
     Material,
     Verdict,
@@ -77,8 +77,8 @@ class Finding:
     says: str
     effect: str
     verdict: Verdict
-    deciding: Comparison | None
-    comparisons: tuple[Comparison, ...]
+    deciding: ClaimComparison | None
+    comparisons: tuple[ClaimComparison, ...]
     missing: tuple[str, ...]
     published: bool
 
@@ -88,7 +88,7 @@ class Finding:
         return tuple(dict.fromkeys(case for one in self.comparisons for case in one.cases))
 
     @property
-    def broken(self) -> tuple[Comparison, ...]:
+    def broken(self) -> tuple[ClaimComparison, ...]:
         """The comparisons that are significantly the other way."""
         return contradicting(self.comparisons)
 
@@ -120,7 +120,7 @@ def best_setting(material: Material) -> Evidence:
 
     Compared in the dtype and on the prompts that most of the target's speculative cases share.
     """
-    comparisons: list[Comparison | None] = []
+    comparisons: list[ClaimComparison | None] = []
     missing = []
     for target in targets(material):
         cases = main_cases([case for case in of_target(material, target) if value(case, "strategy") != "plain"])
@@ -167,7 +167,7 @@ def greedy_beats_sampling(material: Material) -> Evidence:
 
 def larger_draft(material: Material) -> Evidence:
     """The larger draft of the same target: its accept rate is higher and its tokens/s are lower, setting by setting."""
-    comparisons: list[Comparison | None] = []
+    comparisons: list[ClaimComparison | None] = []
     sizes = {pair: draft_size(material, pair) for pair in {str(value(case, "pair")) for case in material.cases}}
     for target in targets(material):
         cases = [
@@ -310,7 +310,7 @@ def _is_best(case: CaseResult) -> bool:
     )
 
 
-def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | None:
+def _optimum(material: Material, curve: Sequence[CaseResult]) -> ClaimComparison | None:
     """The best inner k against the better end of one curve."""
     ends, inner = (curve[0], curve[-1]), curve[1:-1]
     against_ends = [kept(faster(material, "", case, end) for end in ends) for case in inner]
@@ -324,12 +324,12 @@ def _optimum(material: Material, curve: Sequence[CaseResult]) -> Comparison | No
     others = re.sub(r",k=\d+", "", without_pair(best))
     label = f"k={toks(best)} against k={toks(end)}, {others}"
     cases = tuple(case.id for case in curve)
-    return Comparison(
+    return ClaimComparison(
         label, cases, shown.estimate, shown.interval, "ratio", min(1.0, for_it), min(1.0, against), shown.favour
     )
 
 
-def _published_scores(head: CaseResult, base: CaseResult) -> tuple[Comparison, float]:
+def _published_scores(head: CaseResult, base: CaseResult) -> tuple[ClaimComparison, float]:
     """The comparison of two published scores, and the share that the base solves."""
     solved = base.metrics["pass_at_1"]
     difference = head.metrics["pass_at_1"] - solved
@@ -343,7 +343,7 @@ def _published_scores(head: CaseResult, base: CaseResult) -> tuple[Comparison, f
     return dataclasses.replace(found, evidence_for=1.0), solved
 
 
-def _paired_scores(head: CaseResult, base: CaseResult, run: Run) -> tuple[Comparison, float] | None:
+def _paired_scores(head: CaseResult, base: CaseResult, run: Run) -> tuple[ClaimComparison, float] | None:
     """The comparison problem by problem, and the share that the base solves; None if either has no verdict yet."""
     completions = [humaneval.completions_of(run, case.id) for case in (base, head)]
     verdicts = [humaneval.verdicts_of(each) for each in completions]
@@ -352,7 +352,7 @@ def _paired_scores(head: CaseResult, base: CaseResult, run: Run) -> tuple[Compar
     shares = [sum(each) / len(each) for each in verdicts[0].values()]
     paired = humaneval.compare(*completions)
     lost = paired.difference.estimate < 0
-    comparison = Comparison(
+    comparison = ClaimComparison(
         f"t={value(head, 'target_quant')}",
         (head.id, base.id),
         100 * paired.difference.estimate,

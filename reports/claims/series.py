@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.claims.material import Comparison, Evidence, Material, by_figure, by_threshold, grouped, value
+from reports.claims.material import ClaimComparison, Evidence, Material, by_figure, by_threshold, grouped, value
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult
 
@@ -66,7 +66,7 @@ def _length(case: CaseResult) -> float:
     return float(case.workload.max_prompt) + float(case.workload.gen_toks) / 2
 
 
-def _growth(material: Material, cache: str, cases: Sequence[CaseResult]) -> Comparison | None:
+def _growth(material: Material, cache: str, cases: Sequence[CaseResult]) -> ClaimComparison | None:
     lengths = [_length(case) for case in cases]
     if min(lengths) <= 0:
         return None
@@ -97,7 +97,7 @@ def _seconds(measurements: Sequence[CaseResult]) -> dict[int, float]:
     return {prompt: sum(each) / len(each) for prompt, each in found.items()}
 
 
-def _utilization(material: Material, label: str, head: CaseResult, base: CaseResult) -> Comparison | None:
+def _utilization(material: Material, label: str, head: CaseResult, base: CaseResult) -> ClaimComparison | None:
     cases = (head.id, base.id)
     if material.published:
         levels = [case.metrics.get("utilization_mean_percent") for case in (head, base)]

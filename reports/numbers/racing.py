@@ -59,7 +59,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RaceStanding:
     """Where a case stands against the leader: log(its seconds per token / the leader's), and the interval's half-width
     that holds at all times. `rounds`: those that both have."""
 
@@ -192,7 +192,7 @@ class Race:
         self.dropped += told
         return told
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[RaceStanding]:
         """Where every case that competes still stands against the leader, the fastest first."""
         places = self._measured()
         leader = self.leader
@@ -201,7 +201,7 @@ class Race:
         behind, half_widths, rounds = self._behind(places)
         first = places.index(self._names.index(leader))
         told = [
-            Standing(
+            RaceStanding(
                 case=self._names[place],
                 rounds=int(rounds[i, first]),
                 behind=float(behind[i, first]),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.claims.material import Comparison
+from reports.claims.material import ClaimComparison
 from reports.claims.original import Finding
 from reports.numbers.statistics import Interval
 from reports.record.plain_text import printable
@@ -166,13 +166,13 @@ def _rows(columns: Sequence[ClaimsOfRun]) -> list[Finding]:
     return list(found.values())
 
 
-def _bearing(comparison: Comparison, finding: Finding) -> str:
+def _bearing(comparison: ClaimComparison, finding: Finding) -> str:
     if comparison in finding.broken:
         return "against"
     return "holds" if comparison.holds else "open"
 
 
-def _effect(comparison: Comparison) -> str:
+def _effect(comparison: ClaimComparison) -> str:
     """`label: 1.24 [1.19, 1.28]`, differences in points with their sign."""
     form, unit = ("+.1f", " points") if comparison.unit == "points" else (".2f", "")
     shown = format(comparison.estimate, form)
@@ -181,7 +181,7 @@ def _effect(comparison: Comparison) -> str:
     return f"{comparison.label}: {shown} [{comparison.interval.low:{form}}, {comparison.interval.high:{form}}]{unit}"
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: ClaimComparison) -> dict[str, Any]:
     return {
         "label": comparison.label,
         "cases": list(comparison.cases),

@@ -34,7 +34,7 @@ MOST_PANELS = 6
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSpeedup:
     """One case: tokens drafted per step, and the speedup over the same engine's plain decoding."""
 
     case: CaseResult
@@ -51,23 +51,23 @@ class Setting:
     """All k of one setting that were measured; curve: the cost model's, None where it has no costs to work with."""
 
     name: str
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredSpeedup, ...]
     curve: Curve | None
 
     @property
-    def best(self) -> Measured:
+    def best(self) -> MeasuredSpeedup:
         """The fastest; one of wrong output only where all are."""
         return max(self.measured, key=lambda one: (not one.is_wrong, one.interval.estimate))
 
 
 def settings(run: Run) -> list[Setting]:
     """The settings that draft a number of tokens, most k first, then the fastest."""
-    by_setting: dict[str, list[Measured]] = {}
+    by_setting: dict[str, list[MeasuredSpeedup]] = {}
     for case in run.finished.values():
         k = int(case.point.assist_toks or 0)
         found = speedup(case, run, same_engine=True) if is_measured(case) and case.samples and k else None
         if found is not None:
-            by_setting.setdefault(_without_k(case), []).append(Measured(case, k, found.interval))
+            by_setting.setdefault(_without_k(case), []).append(MeasuredSpeedup(case, k, found.interval))
     predicted = {curve.setting: curve for curve in curves(run)}
     names = short_names(case for case in run.finished.values() if case.kind == "decode")
     found_settings = [

@@ -111,8 +111,27 @@ def test_only_launch_starts_processes() -> None:
     assert {room_of(path) for path in starting} == {"launch"}
 
 
-def test_no_module_of_reports_shares_its_name_with_another() -> None:
+def test_no_module_shares_its_name_with_another() -> None:
     paths = [path for path in sources("reports/", "fixtures/", "tools/") if not path.stem.startswith("__")]
     modules = Counter(path.stem for path in paths)
-    of_reports = {path.stem for path in paths if "reports" in path.parts}
-    assert {name for name in of_reports if modules[name] > 1} == set()
+    assert {name for name, times in modules.items() if times > 1} == set()
+
+
+def test_no_class_shares_its_name_with_another() -> None:
+    classes = Counter(
+        node.name
+        for path in sources("reports/", "fixtures/")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, times in classes.items() if times > 1} == set()
+
+
+MOST_LINES = 400
+STILL_LONGER = {"fixtures/suite/session.py", "reports/page/run_page.py", "reports/views/tables.py"}
+
+
+def test_no_file_of_code_is_longer_than_one_can_read() -> None:
+    paths = sources("conftest.py", "perf_tests/", "reports/", "fixtures/", "tools/")
+    lengths = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert {path for path, length in lengths.items() if length > MOST_LINES} <= STILL_LONGER

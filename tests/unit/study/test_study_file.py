@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.study.study import Study, StudyError
-from fixtures.study.study_file import load_study, parse_axis, study_names
+from fixtures.study.study_file import load_study
+from fixtures.study.study_toml import study_names
+from fixtures.study.values import parse_axis
 
 HEAD = 'pair = "synthetic-tiny"\n[workload]\nprompts = "synthetic"\n'
 SWEEP = '[[sweep]]\nexperiment = "baseline"\n'
@@ -124,6 +126,14 @@ def test_several_pairs_are_measured_one_after_the_other(read) -> None:
         ("warmup = -1\n" + HEAD + SWEEP, r"warmup -1: must be at least 0 .*--warmup"),
         ("drift_limit = 0\n" + HEAD + SWEEP, r"drift_limit 0.0: must be above 0"),
         ("device = 'tpu'\n" + HEAD + SWEEP, r"given.toml: device 'tpu': choose from auto, cpu"),
+        ("device = 3\n" + HEAD + SWEEP, r"given.toml: device is 3; expected text"),
+        ("warmup = 1.5\n" + HEAD + SWEEP, r"given.toml: warmup is 1.5; expected a whole number"),
+        ("keep_tokens = 1\n" + HEAD + SWEEP, r"given.toml: keep_tokens is 1; expected true or false"),
+        ("drift_limit = inf\n" + HEAD + SWEEP, r"given.toml: drift_limit inf: must be above 0"),
+        ("drift_limit = nan\n" + HEAD + SWEEP, r"given.toml: drift_limit nan: must be above 0"),
+        ("name = []\n" + HEAD + SWEEP, r"given.toml: name is \[\]; expected text"),
+        ("pair = ['embedded', 3]\n" + SWEEP, r"given.toml: pair.* is 3; expected "),
+        ("humaneval = 3\n" + HEAD + SWEEP, r"humaneval must be a table \[humaneval\]"),
         ("pair = \n", r"given.toml is not valid TOML .*line 1.*; correct the file"),
         (HEAD + "[[sweep]]\nexperiment='kv_cache'\nstrategy='assisted'\ncache='static'\n", r"use --cache dynamic"),
     ],

@@ -13,7 +13,7 @@ import pytest
 from planted_claims import FALSE, SCARCE, TRUE, World, cases_of, decode, sample, solved_cases, write_claims
 from scipy import stats
 
-from reports.claims.material import Comparison, Evidence, material_of, verdict_of
+from reports.claims.material import ClaimComparison, Evidence, material_of, verdict_of
 from reports.claims.original import CLAIMS, Finding, evaluate
 from reports.claims.own import BUILT_IN
 from reports.record.published import read_any
@@ -257,8 +257,8 @@ def test_wrong_cases_are_not_used(tmp_path: Path) -> None:
     assert finding.verdict == "not enough evidence" and finding.missing == ("t=4bit, plain",)
 
 
-def comparison(against: float, holds: float = 1.0) -> Comparison:
-    return Comparison("one", ("a", "b"), 0.9, None, "ratio", holds, against, -0.1)
+def comparison(against: float, holds: float = 1.0) -> ClaimComparison:
+    return ClaimComparison("one", ("a", "b"), 0.9, None, "ratio", holds, against, -0.1)
 
 
 def test_contradictions_are_adjusted_for_the_number_of_comparisons() -> None:
