@@ -9,7 +9,9 @@ The largest of them names the case if it is at least MATTERS of the time; they a
 than all of it. Otherwise the target's forwards limit it, as they do every case of plain decoding: by bandwidth or by
 computation (whichever binds the least time, limit_bound) if the case runs at NEAR_LIMIT of what the hardware allows
 (1 / (decode_latency_tok x limit_tokens_per_second)), else by overhead: launches, dispatch and kernels that are far from
-the hardware. Where the run file lacks what the rule needs, the limit is unknown.
+the hardware. The hardware's bandwidth is the largest that was measured in the session; where the smallest would put the
+case at NEAR_LIMIT, overhead is not told apart from a slow memory, and the limit is unknown. It is unknown, too, where
+the run file lacks what the rule needs.
 
 Pure; knows no rendering.
 """
@@ -23,6 +25,7 @@ from statistics import median
 from typing import Any, Literal
 
 from reports.numbers.cases import seconds_per_token, share_of_limit
+from reports.numbers.copy_range import copy_range
 from reports.numbers.predictions import Curve, curves, predictions
 from reports.record.run import CaseResult, Run
 
@@ -65,6 +68,15 @@ def bottleneck(case: CaseResult) -> Bottleneck:
     bound: Kind = "compute" if case.facts.get("limit_bound") == "compute" else "bandwidth"
     if limit >= NEAR_LIMIT:
         return Bottleneck(bound, shares, limit, f"decoding runs at {limit:.0%} of the hardware's limit, set by {bound}")
+    spread = copy_range(case) if bound == "bandwidth" else 1.0
+    if limit * spread >= NEAR_LIMIT:
+        return Bottleneck(
+            "unknown",
+            shares,
+            limit,
+            f"decoding runs at {limit:.0%} to {limit * spread:.0%} of what bandwidth allows, by the largest and the "
+            "smallest copy bandwidth that was measured: overhead and a slow memory are not told apart",
+        )
     return Bottleneck(
         "overhead",
         shares,

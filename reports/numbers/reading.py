@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reports.numbers.copy_range import with_largest_copy
 from reports.numbers.metrics import rederived
 from reports.record.published import is_reference, read_any
 from reports.record.run import CaseResult, Completion, Run
@@ -14,7 +15,7 @@ from reports.record.run import CaseResult, Completion, Run
 def read_measured(path: Path | str) -> Run:
     """Read a run file, or a reference (.csv), whose figures stay as published; raises RunFileError."""
     run = read_any(path)
-    return run if is_reference(run) else solved_again(rederived(run))
+    return run if is_reference(run) else solved_again(with_largest_copy(rederived(run)))
 
 
 def solved_again(run: Run) -> Run:

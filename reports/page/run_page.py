@@ -25,6 +25,7 @@ from reports.page.charts.figure import Figure, Missing
 from reports.page.charts.solved import solving
 from reports.page.reproduce import case_command, case_settings, run_command
 from reports.record.run import CaseResult, Run, RunFileError
+from reports.views.cost_table import copy_words
 from reports.views.headline import (
     Headline,
     headline,
@@ -404,6 +405,8 @@ def _environment(run: Run) -> Iterator[tuple[str, str]]:
         rate = limit.get("copy_bytes_per_second")
         if rate:
             yield f"copy bandwidth, {dtype}", f"{rate / 1e9:.1f} GB/s ({limit.get('how', 'measured')})"
+    if copies := copy_words(run.cases):
+        yield "copy bandwidth that counts", copies
     for pair in study.get("pairs", ()):
         draft = f", draft {pair['draft']}" if pair.get("draft") else ""
         yield f"pair {pair.get('name', '')}".strip(), f"{pair.get('target', '?')}{draft}"

@@ -115,6 +115,13 @@ class ForwardCostsSection(TypedDict, total=False):
     draft_prefill_seconds: float
 
 
+class CopySection(TypedDict, total=False):
+    """Bytes per second of the device's copies, as far as they were measured until the case was over."""
+
+    lowest: float | None
+    highest: float | None
+
+
 class FactsSection(TypedDict, total=False):
     """Figures of a case that are not of one sample, the unit in the name; whatever else is there is kept as it is."""
 
@@ -124,6 +131,7 @@ class FactsSection(TypedDict, total=False):
     cache_bytes: float | None
     cache_tokens: float | None
     compile_seconds: float | None
+    copy_bandwidth: CopySection | None
     forward_costs: ForwardCostsSection | None
     generation_config_put_aside: dict[str, Any] | None
     host_rss_bytes: float | None

@@ -57,9 +57,24 @@ def cost_sheet(run: Run) -> Sheet:
 
 def legend(cases: Iterable[CaseResult], columns: Iterable[CostColumn]) -> str:
     """What the columns that are shown mean, and the text that perplexity was measured on."""
+    cases = list(cases)
     texts = dict.fromkeys(_text(case) for case in cases if _number(case, "perplexity") is not None)
     text = " or ".join(text for text in texts if text) or "a text that the run does not name"
-    return " ".join(one.column.meaning.format(text=text) for one in columns if one.column.meaning)
+    copied = copy_words(cases)
+    copies = f" ({copied})" if copied else ""
+    return " ".join(one.column.meaning.format(text=text, copies=copies) for one in columns if one.column.meaning)
+
+
+def copy_words(cases: Iterable[CaseResult]) -> str:
+    """`76.4 GB/s of copies, the largest of 42.5 to 76.4`; empty where nothing was measured."""
+    ends = [dict(case.facts.get("copy_bandwidth") or {}) for case in cases]
+    lowest = min((float(end["lowest"]) for end in ends if end.get("lowest")), default=0.0) / 1e9
+    highest = max((float(end["highest"]) for end in ends if end.get("highest")), default=0.0) / 1e9
+    if not highest:
+        return ""
+    return f"{highest:.1f} GB/s of copies" + (
+        f", the largest of {lowest:.1f} to {highest:.1f}" if lowest < highest else ""
+    )
 
 
 def _cases(run: Run) -> list[CaseResult]:
@@ -159,8 +174,8 @@ _COLUMNS = (
             "%",
             6,
             "right",
-            meaning="Of the limit: decoding speed over what memory bandwidth and computation, as measured in this run, "
-            "allow the same forwards.",
+            meaning="Of the limit: decoding speed over what memory bandwidth{copies} and computation, as measured in "
+            "this run, allow the same forwards.",
         ),
         _of_limit,
         share_of_limit,

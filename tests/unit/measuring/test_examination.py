@@ -118,6 +118,34 @@ def limit_facts(examined: Examination, part: str) -> set[str]:
     return {name for name in examined.facts if name in PARTS[part][2] or name.startswith(f"{part}_")}
 
 
+def test_the_largest_copy_counts_and_the_range_is_told(
+    tiny_engine: Callable[..., Engine], study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tiny_engine()
+    plain = next(case for case in study.cases() if case.point.strategy == "plain")
+    with timed_decoder(engine, plain.point, plain.workload) as decoder:
+        samples = [decoder.generate(number, ids).sample() for number, ids in enumerate(IDS)]
+    examiner = Examiner(study, torch.device("cpu"))
+    examiner.measure_again()  # nothing was measured before: nothing is compared with it
+    examiner.restore_limits(RATES)
+    first = next(iter(RATES["limit"].values()))["copy_bytes_per_second"]
+    copies = iter([first / 2, None, first * 4])
+    monkeypatch.setattr(limit, "measure_copy", lambda device: next(copies))
+
+    def facts() -> dict[str, Any]:
+        return dict(examiner.examine(plain, engine, Prompts("", IDS), samples).facts)
+
+    before = facts()
+    assert before["copy_bandwidth"] == {"lowest": first, "highest": first}
+    examiner.measure_again()
+    examiner.measure_again()
+    slow = facts()
+    assert slow["copy_bandwidth"] == {"lowest": first / 2, "highest": first}
+    assert slow["bandwidth_share"] == before["bandwidth_share"], "a slower copy changes no share"
+    examiner.measure_again()
+    assert facts()["bandwidth_share"] == pytest.approx(before["bandwidth_share"] / 4)
+
+
 def test_a_case_without_a_plain_one_before_it_says_that_nobody_compared_it(
     tiny_engine: Callable[..., Engine], study: Study
 ) -> None:

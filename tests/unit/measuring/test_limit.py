@@ -20,6 +20,7 @@ from fixtures.measuring.limit import (
     footprint,
     forward_cost,
     limit_facts,
+    measure_copy,
     measure_limit,
 )
 from reports.record.run import Sample
@@ -73,6 +74,18 @@ def test_rates_are_those_of_the_best_repetition(machine: Callable[[float], list[
     assert limit.copy_bytes_per_second == 2 * COPY_BYTES / 0.25, "bytes read plus bytes written"
     assert limit.matrix_operations_per_second == pytest.approx(150e9), "two operations per multiply-add"
     assert sizes == [256, 512, 1024, 2048], "2048 is the first of which one product takes 20 ms"
+
+
+def test_a_copy_is_measured_again_where_there_is_room_for_it_and_ends_nothing(
+    machine: Callable[[float], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(150e9)
+    assert measure_copy(CPU) == 2 * COPY_BYTES / 0.25
+    monkeypatch.setattr(limit_module, "_copy", lambda device: torch.empty(2**60, dtype=torch.uint8))
+    assert measure_copy(CPU) is None, "no memory for it after all"
+    monkeypatch.undo()
+    monkeypatch.setattr(limit_module, "free_memory", lambda device: (3 * COPY_BYTES, 2**40))
+    assert measure_copy(CPU) is None
 
 
 def test_a_dtype_that_the_device_only_emulates_is_measured_on_small_matrices(
