@@ -23,6 +23,9 @@ from reports.record.unfinished import Left, Unfinished
 _SAMPLES = b'"samples":[{'
 _SAMPLES_OF_ROUND = b',"samples":{'
 _DAMAGED = "the file is damaged, measure again"
+_ANOTHER_KIND = "not a run file; expected the .jsonl that `pytest perf_tests` writes"
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+"""Where runs are written that name no file, which `last` means."""
 T = TypeVar("T")
 
 
@@ -38,7 +41,7 @@ class Outline:
 
 
 def read_run(path: Path | str) -> Run:
-    """Read a run file.
+    """Read a run file; a folder, or `last` for reports/runs, stands for the newest run in it.
 
     A torn last line is dropped with a warning, and so is everything of an older schema that is unknown here.
     Raises RunFileError for a file that is missing, not a run file, damaged before its last line, without a
@@ -62,11 +65,31 @@ class _Samples:
     samples: tuple[Sample, ...]
 
 
+def named_run(path: Path) -> Path:
+    """The run file that a name stands for: itself, or the newest in a folder; raises RunFileError for one without."""
+    folder = RUNS if str(path) == "last" and not path.exists() else path
+    if not folder.is_dir():
+        return path
+    runs = [file for file in folder.glob("*.jsonl") if _begins_as_run(file)]
+    if not runs:
+        raise RunFileError(f"{path}: cannot be read: no run file (.jsonl) in {folder}; `make bench` writes one")
+    return max(runs, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
+def _begins_as_run(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            line = orjson.loads(file.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(line, dict) and line.get("kind") == "run"
+
+
 class _Reading:
     """A run file while it is read: what its lines have told so far."""
 
     def __init__(self, path: Path, *, with_samples: bool) -> None:
-        self.path, self.with_samples = path, with_samples
+        self.path, self.with_samples = named_run(path), with_samples
         self.header: dict[str, Any] | None = None
         self.sessions: list[dict[str, Any]] = []
         self.cases: list[CaseResult] = []
@@ -83,10 +106,10 @@ class _Reading:
             kind = line.get("kind")
             if not isinstance(kind, str) or kind not in LINES:
                 known = ", ".join(LINES).replace(", end", " or end")
-                raise RunFileError(f"{self.path}: line {number}: kind is {cut(kind)}, not {known}; not a run file")
+                raise RunFileError(f"{self.path}: line {number}: kind is {cut(kind)}, not {known}; {self._what_it_is}")
             if kind != "run" and self.header is None:
                 raise RunFileError(
-                    f"{self.path}: line {number}: a {kind} before any line of kind 'run'; not a run file"
+                    f"{self.path}: line {number}: a {kind} before any line of kind 'run'; {_ANOTHER_KIND}"
                 )
             try:
                 self._take(kind, offset, line)
@@ -97,9 +120,8 @@ class _Reading:
                 what = "" if plain else f"not a {kind} of schema {SCHEMA}: "
                 raise RunFileError(f"{self.path}: line {number}: {what}{error}; {_DAMAGED}") from None
         if self.header is None:
-            raise RunFileError(
-                f"{self.path}: no line of kind 'run': the file is empty or not a run file; measure again"
-            )
+            empty = "the file is empty or not a run file; measure again"
+            raise RunFileError(f"{self.path}: no line of kind 'run': {_ANOTHER_KIND if self.warnings else empty}")
         for name, left in self.unfinished.left.items():
             self._put_together(name, left)
         self._tell_unknown()
@@ -115,6 +137,11 @@ class _Reading:
             tuple(self.rounds),
         )
         return Outline(run, tuple(self.offsets))
+
+    @property
+    def _what_it_is(self) -> str:
+        """A file in which something is wrong before it has shown to be a run file, or after."""
+        return _ANOTHER_KIND if self.header is None else _DAMAGED
 
     def _take(self, kind: str, offset: int, line: dict[str, Any]) -> None:
         """Take up a line; raises ValueError for one that is not of its kind."""
@@ -310,7 +337,7 @@ def _lines(path: Path, warnings: list[str], parse: Callable[[bytes], Any]) -> It
     except OSError as error:
         raise RunFileError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
-        next_offset = 0
+        next_offset, what = 0, _ANOTHER_KIND
         for number, raw in enumerate(file, start=1):
             offset, next_offset = next_offset, next_offset + len(raw)
             if not raw.strip():
@@ -318,12 +345,13 @@ def _lines(path: Path, warnings: list[str], parse: Callable[[bytes], Any]) -> It
             try:
                 line = parse(raw)
             except Misfit as error:
-                raise RunFileError(f"{path}: line {number}: {error}; {_DAMAGED}") from None
+                raise RunFileError(f"{path}: line {number}: {error}; {what}") from None
             except ValueError:  # not JSON, or not UTF-8
                 if raw.endswith(b"\n"):
-                    raise RunFileError(f"{path}: line {number} is not JSON; {_DAMAGED}") from None
+                    raise RunFileError(f"{path}: line {number} is not JSON; {what}") from None
                 warnings.append(f"{path}: line {number} is cut off and was dropped (the run was killed while writing)")
                 return
             if not isinstance(line, dict):
-                raise RunFileError(f"{path}: line {number} is not a JSON object; not a run file")
+                raise RunFileError(f"{path}: line {number} is not a JSON object; {what}")
+            what = _DAMAGED
             yield number, offset, line
