@@ -60,7 +60,11 @@ def find_baselines(base: str, head: Run, rolling: int = 1) -> list[Run]:
         return [read_measured(given)]
     path = baseline_path(head, given)
     if not path.is_file():
-        raise RunFileError(f"{path}: no such baseline; write it with `python -m reports promote {head.path}`")
+        raise RunFileError(
+            f"{path}: no baseline of this study and machine; measure the state that you trust, not the one to be "
+            "judged, and promote that run (`python -m reports promote RUN`), or compare the two states by `python -m "
+            "reports ab --base main --head .`"
+        )
     if rolling == 1:
         return [read_measured(path)]
     *earlier, newest = [read_measured(each) for each in history(path)[-rolling:]] or [read_measured(path)]

@@ -22,7 +22,7 @@ from reports.numbers.speedups import speedup
 from reports.record.checked import Count, fitted, refuse_not_finite
 from reports.record.matching import environment_differences, hardware_key, match, refuse_other_workloads, versions_key
 from reports.record.plain_text import as_file_name
-from reports.record.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Order, Run, RunFileError
 
 SCHEMA = 1
 PERCENTILE = 0.95
@@ -39,7 +39,7 @@ class Noise:
     """The noise floors of one machine and set of versions.
 
     floor: metric -> |ln(b / a)| that A/A pairs seldom exceed (0.05: about 5%). counts: how many ratios each is from.
-    runs: names of the run files, in order, each two in a row one pair.
+    runs: names of the run files, in order, each two in a row one pair. order: whether their cases took turns.
     """
 
     hardware: str
@@ -49,6 +49,7 @@ class Noise:
     floor: Mapping[str, float]
     counts: Mapping[str, int] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
+    order: Order = "blocks"
 
 
 def measure_noise(runs: Sequence[Run]) -> Noise:
@@ -75,6 +76,7 @@ def measure_noise(runs: Sequence[Run]) -> Noise:
         floor={metric: conservative_percentile(found[metric]) for metric in ordered},
         counts={metric: len(found[metric]) for metric in ordered},
         runs=tuple(run.path.name for run in runs),
+        order=runs[0].order,
     )
 
 
@@ -112,6 +114,7 @@ def write_noise(noise: Noise, path: Path) -> None:
         "floor": floor,
         "counts": dict(noise.counts),
         "runs": list(noise.runs),
+        "order": noise.order,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +134,7 @@ class _NoiseFile(Struct):
     pairs: Count
     counts: dict[str, Count] = {}
     runs: tuple[str, ...] = ()
+    order: Order = "blocks"
 
 
 def read_noise(path: Path) -> Noise:
@@ -149,7 +153,7 @@ def read_noise(path: Path) -> Noise:
         if isinstance(error, RunFileError):
             raise
         raise RunFileError(f"{path}: not a noise file ({error}); run `make calibrate` again") from None
-    return Noise(made.hardware, made.versions, made.study, made.pairs, made.floor, made.counts, made.runs)
+    return Noise(**{name: getattr(made, name) for name in made.__struct_fields__ if name != "schema"})
 
 
 def _differences(base: Run, head: Run) -> list[tuple[str, float]]:
@@ -190,6 +194,10 @@ def _refuse_unlike(first: Run, run: Run) -> None:
         raise RunFileError(f"{run.path}: no end line: the run was stopped; measure it again")
     if _study(run) != _study(first):
         raise RunFileError(f"{run.path}: study is {_study(run)!r}, not {_study(first)!r} as in {first.path}")
+    if run.order != first.order:
+        raise RunFileError(
+            f"{run.path}: its order is {run.order}, not {first.order} as in {first.path}; measure it again"
+        )
     refuse_other_workloads(first, run)
     differing = environment_differences(first, run)
     if differing:

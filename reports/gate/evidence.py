@@ -51,6 +51,12 @@ def measurements(case: CaseResult, run: Run, *, confirming: bool = False) -> lis
     ]
 
 
+def took_turns(case: CaseResult, other: CaseResult) -> bool:
+    """Whether the two decoded every prompt in the same round of one block, each after the other."""
+    together = case.block is not None and (case.block, case.session) == (other.block, other.session)
+    return together and all(sample.round is not None for one in (case, other) for sample in one.samples)
+
+
 def is_timed(case: CaseResult) -> bool:
     """Whether the case ended well and every time of it is a positive number."""
     times = [time for sample in case.samples for time in (sample.seconds, sample.ttft_seconds) if time is not None]
@@ -68,17 +74,21 @@ def timing_series(found: Sequence[CaseResult]) -> dict[str, dict[int, tuple[floa
     return {name: values for name in names if (values := series(found, name))}
 
 
-def series(measurements: Sequence[CaseResult], metric: str) -> dict[int, tuple[float, float]]:
-    """Per prompt the terms of a timing metric's formula, means over the measurements that have the prompt."""
+def series(measurements: Sequence[CaseResult], metric: str, *, repeats: bool = False) -> dict[int, tuple[float, float]]:
+    """Per prompt the terms of a timing metric's formula, means over the measurements that have the prompt.
+
+    repeats: also over a baseline's further generations in the same round.
+    """
     formula = METRICS[metric].formula
     assert formula is not None
     found: dict[int, list[tuple[float, float]]] = {}
     for case in measurements:
-        tops, bottoms = formula.terms(SampleColumns(case.samples))
-        for sample, top, bottom in zip(case.samples, tops.tolist(), bottoms.tolist(), strict=True):
+        samples = (*case.samples, *case.repeats) if repeats else case.samples
+        tops, bottoms = formula.terms(SampleColumns(samples))
+        for sample, top, bottom in zip(samples, tops.tolist(), bottoms.tolist(), strict=True):
             if not math.isnan(top):
                 found.setdefault(sample.prompt, []).append((top, bottom))
-    if len(measurements) == 1:
+    if len(measurements) == 1 and not repeats:
         return {prompt: values[0] for prompt, values in found.items()}
     return {
         prompt: (sum(top for top, _ in values) / len(values), sum(bottom for _, bottom in values) / len(values))

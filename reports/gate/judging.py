@@ -10,9 +10,11 @@ exits nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from reports.gate.between import ROUNDS_DEVIATION
 from reports.gate.calibration import Noise
 from reports.gate.faults import (
     absences,
@@ -25,7 +27,15 @@ from reports.gate.faults import (
     unmeasured,
 )
 from reports.gate.thresholds import GateRules, fits
-from reports.gate.timing import OWN_SPREAD_BLOCKS, MeasuredCase, Sides, judge_timings, report_timings, timing_tests
+from reports.gate.timing import (
+    OWN_SPREAD_BLOCKS,
+    MeasuredCase,
+    Sides,
+    TimingTest,
+    judge_timings,
+    report_timings,
+    timing_tests,
+)
 from reports.gate.verdicts import Fault, Gate, Judgement, Verdict
 from reports.numbers.answers import is_wrong
 from reports.numbers.exactness import (
@@ -98,15 +108,14 @@ def gate(
     same_machine = all(_same_machine(base[0], run) for run in (*base, *head))
     judgements = [one for sides in judged for one in _exact(sides, same_machine=same_machine)]
     own = interleaved and len(base) >= OWN_SPREAD_BLOCKS
-    tests, lost = timing_tests(
-        judged, rules, None if reason else _of_machine(noise, base[0], head[0], notes, needed=bool(judged) and not own)
-    )
+    machine = None if reason else _of_machine(noise, base[0], head[0], notes, needed=bool(judged) and not own)
+    tests, lost = timing_tests(judged, rules, machine)
     faults += [] if reason else lost_timings(lost, rules)
     timings = report_timings(tests, reason) if reason else judge_timings(tests, rules.alpha)
     place = {sides.id: number for number, sides in enumerate(judged)}
     judgements = sorted([*judgements, *timings], key=lambda one: place[one.case])
     if not reason:
-        notes += [*_raised(timings), *_alike(timings, interleaved)]
+        notes += [*_by_rounds(tests, machine), *_raised(timings, machine, rules), *_alike(timings, interleaved)]
     stale = [pattern for pattern in rules.allow_missing if not any(fits(one.case, pattern) for one in faults)]
     notes += [f"--allow-missing {pattern!r} fits no missing case; drop it" for pattern in stale]
     return Gate(
@@ -265,6 +274,10 @@ def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) 
             return f"{run.path.name} was published elsewhere, not measured here"
         if hardware_key(run) != hardware_key(base[0]):
             return f"other hardware: {hardware_key(base[0])} -> {hardware_key(run)}"
+        if run.order != base[0].order:
+            return (
+                f"cases took turns on one side only (order: {base[0].order} -> {run.order}); measure both in one order"
+            )
         if bool(run.header.get("by_turns")) != bool(base[0].header.get("by_turns")):
             return "measured by turns with another run on one side only"
         if not interleaved and versions_key(run) != versions_key(base[0]):
@@ -295,8 +308,18 @@ def _of_machine(noise: Noise | None, base: Run, head: Run, notes: list[str], *, 
     return None
 
 
-def _raised(timings: Sequence[Judgement]) -> list[str]:
-    """Which thresholds lie below the noise floor: said once per metric, with the range over the cases."""
+def _by_rounds(tests: Sequence[TimingTest], noise: Noise | None) -> list[str]:
+    """Which timings were judged without a calibration, and why they could be."""
+    if (noise is not None and noise.order == "rounds") or not any(test.by_rounds for test in tests):
+        return []
+    return [
+        "speedups are judged without a calibration: on both sides their cases took turns with plain decoding in every "
+        f"round; {100 * ROUNDS_DEVIATION:g}% is allowed for what two processes differ by"
+    ]
+
+
+def _raised(timings: Sequence[Judgement], noise: Noise | None, rules: GateRules) -> list[str]:
+    """Which thresholds lie below the noise floor, and why: said once per metric, with the range over the cases."""
     notes = []
     for metric in dict.fromkeys(one.metric for one in timings):
         untold = [one for one in timings if one.metric == metric and one.untold]
@@ -309,10 +332,27 @@ def _raised(timings: Sequence[Judgement]) -> list[str]:
             floors = [f"{100 * (one.floor or 0.0):.1f}%" for one in raised]
             told = " to ".join(dict.fromkeys((min(floors, key=_number), max(floors, key=_number))))
             limits = "/".join(f"{limit:g}%" for limit in sorted({100 * (one.threshold or 0.0) for one in raised}))
-            notes.append(
-                f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} of the cases"
-            )
+            line = f"{metric}: threshold {limits} raised to the noise floor, {told}, in {len(raised)} of the cases"
+            notes.append(line + _factor(metric, min(one.floor or 0.0 for one in raised), noise))
+    if noise is not None and any("times the noise file's" in note for note in notes):
+        notes.append(_why_so_large(noise, len(timings), rules))
     return notes
+
+
+def _factor(metric: str, floor: float, noise: Noise | None) -> str:
+    """How the floor compares with the noise that the calibration names; empty where it names none."""
+    measured = None if noise is None else noise.floor.get(metric)
+    if not measured:
+        return ""
+    return f", {math.log1p(floor) / measured:.1f} times the noise file's {100 * math.expm1(measured):.1f}%"
+
+
+def _why_so_large(noise: Noise, timings: int, rules: GateRules) -> str:
+    return (
+        "why more than the noise file says: 95 in 100 pairs of equal runs stay within its figure, but of "
+        f"{timings} timings together noise alone may fail at most {100 * rules.alpha:g}% of gates, and {noise.pairs} "
+        "pairs know the noise only so well"
+    )
 
 
 def _alike(timings: Sequence[Judgement], interleaved: bool) -> list[str]:

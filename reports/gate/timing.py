@@ -4,6 +4,8 @@ What a change is measured against is the noise between runs, which the prompts o
 - one run each: the calibrated deviation between two runs of the same code, or the error over prompts where that is
   larger, because a run can be noisier than the calibration was. Without a calibration nothing regresses or passes: a
   machine shared with others was seen to run the same code at half its speed, with every prompt slowed alike;
+- a speedup whose case took turns with its baseline, round by round, on both sides: what its rounds show, and what two
+  processes may differ by; no calibration is needed (gate/between.py);
 - interleaved blocks of base and head: the spread of the changes of the blocks; with fewer than four blocks pooled with
   the calibrated deviation, since two or three say little about their own spread;
 - several earlier runs as a rolling base: the median of them, which one odd run cannot move; the newest comes first.
@@ -38,10 +40,12 @@ from reports.gate.evidence import (
     series,
     share_of,
     timing_series,
+    took_turns,
 )
 from reports.gate.thresholds import GateRules
 from reports.gate.verdicts import Judgement, Verdict
 from reports.numbers.metrics import METRICS
+from reports.numbers.pairing import may_stop
 from reports.numbers.speedups import baseline_measurements
 from reports.numbers.statistics import Interval, holm
 from reports.record.run import CaseResult, Run
@@ -75,8 +79,8 @@ class Sides:
 class TimingTest:
     """One timing of one case: values of base and head, log(head / base) with its error, and what counts.
 
-    calibrated: the noise was measured, not assumed. singles: the change of each head measurement alone; several where
-    a suspect was measured again to confirm.
+    calibrated: the noise was measured, or its case took turns (`by_rounds`), not assumed. singles: the change of each
+    head measurement alone; several where a suspect was measured again to confirm.
     """
 
     case: str
@@ -89,6 +93,7 @@ class TimingTest:
     degrees: float
     calibrated: bool
     singles: tuple[float, ...] = ()
+    by_rounds: bool = False
 
 
 def timing_tests(
@@ -114,7 +119,8 @@ def timing_tests(
             first = [each[metric] for each in bases if metric in each]
             second = [each[metric] for each in heads]
             extra = [each[metric] for each in again if metric in each]
-            between = between_runs(noise, metric)
+            by_rounds = all(each.by_rounds for each in (*first, *second))
+            between = between_runs(noise, metric, by_rounds=by_rounds)
             found.append(_test(sides, metric, threshold, first, second, extra, between))
     return found, lost
 
@@ -138,11 +144,13 @@ def report_timings(tests: Sequence[TimingTest], reason: str) -> list[Judgement]:
 
 @dataclass(frozen=True)
 class _Timing:
-    """One timing of one side. share: of a quantile over prompts; such a one has no control."""
+    """One timing of one side. share: of a quantile over prompts; such a one has no control. by_rounds: took turns with
+    its control in every round."""
 
     own: Series
     control: Series | None = None
     share: float | None = None
+    by_rounds: bool = False
 
     def to(self, head: _Timing) -> LogChange:
         if self.share is not None:
@@ -170,7 +178,8 @@ def _with_speedup(measured: Sequence[CaseResult], one: MeasuredCase) -> dict[str
     control = [each for each in baseline_measurements(measured[0], one.run) if is_timed(each)] if measured else []
     if latency is None or not control or any(each.id == one.case.id for each in control):
         return found
-    return {**found, "speedup": _Timing(latency.own, series(control, "latency_tok"))}
+    by_rounds = not may_stop(one.run) and all(took_turns(case, each) for case in measured for each in control)
+    return {**found, "speedup": _Timing(latency.own, series(control, "latency_tok", repeats=True), by_rounds=by_rounds)}
 
 
 def _test(
@@ -197,7 +206,8 @@ def _test(
         error, degrees = _of_runs(within, units, len(bases), len(heads), between)
     sign = -1.0 if metric == "speedup" else 1.0
     old, new = (math.exp(sign * float(np.median([math.log(each.value) for each in side]))) for side in (bases, heads))
-    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, calibrated, singles)
+    by_rounds = all(each.by_rounds for each in (*bases, *heads))
+    return TimingTest(sides.id, metric, threshold, old, new, log, error, degrees, calibrated, singles, by_rounds)
 
 
 def _of_blocks(logs: Sequence[float], between: Between) -> tuple[float, float, float]:
@@ -216,6 +226,10 @@ def _of_runs(within: float, units: int, bases: int, heads: int, between: Between
     A median of three or more base runs has pi / 2 times the variance of their mean.
     """
     share = (1 / heads + (math.pi / 2 if bases >= 3 else 1.0) / bases) / 2
+    if between.apart and math.isfinite(within):
+        rounds, processes = within * share, between.deviation**2 * share
+        degrees = (rounds + processes) ** 2 / (rounds**2 / max(units - 1.0, 1.0) + processes**2 / between.degrees)
+        return math.sqrt(rounds + processes), degrees
     if between.deviation**2 >= within or (units == 1 and between.measured):
         return between.deviation * math.sqrt(share), between.degrees
     return math.sqrt(within * share), max(units - 1.0, 1.0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from reports.gate.verdicts import Gate, Judgement
+from reports.gate.verdicts import UNTOLD, Gate, Judgement
 from reports.numbers.cases import short_names_of_ids
 from reports.record.plain_text import printable
 from reports.views.sheet import Sheet, SheetColumn, SheetRow, Tone, console, print_sheet, renamed
@@ -30,6 +30,7 @@ COLUMNS = (
 )
 TONES: dict[str, Tone] = {"regressed": "bad", "inconclusive": "warn", "improved": "good", "not gated": "dim"}
 MOST_LINES = 20
+BY_TURNS = "5%"  # as measured, see reports/published/gate.json
 MOST_ROWS = 60  # of one table in Markdown, since a comment has a largest size
 _MEANING = {
     "pass": "PASS: nothing got worse",
@@ -57,6 +58,29 @@ def headline(found: Gate) -> str:
     return f"{meaning} ({', '.join(told) or 'no metric'})"
 
 
+def sight(found: Gate) -> str:
+    """What this gate can see at all, before its verdict: the least change of each timing that it would call worse."""
+    if found.timing_reason:
+        return f"this gate sees counts only: timings are not gated ({found.timing_reason})"
+    least: dict[str, list[float]] = {}
+    for one in found.judgements:
+        if one.threshold is not None and one.floor is not None:
+            least.setdefault(one.metric, []).append(max(one.threshold, one.floor))
+    if not least:
+        return "this gate sees counts only: no timing is gated"
+    told = ", ".join(f"{_least(changes)} in {metric}" for metric, changes in least.items())
+    beside = "" if found.interleaved else f"; by turns, `python -m reports ab` finds {BY_TURNS} on a shared machine"
+    return f"this gate finds changes above {told}{beside}"
+
+
+def _least(changes: Sequence[float]) -> str:
+    """`3.4%`, or the range over the cases where they differ; where nothing can be told, no number."""
+    low, high = min(changes), max(changes)
+    if low > UNTOLD:
+        return "any size not at all"
+    return _share(low) if _share(low) == _share(high) else f"{_share(low)} to {_share(min(high, UNTOLD))}"
+
+
 def remarks(found: Gate) -> list[str]:
     """What the reader must know besides the table: faults, why timings are not gated, notes, what it means."""
     lines = []
@@ -74,15 +98,19 @@ def remarks(found: Gate) -> list[str]:
     ]
     lines += found.notes
     if found.verdict == "inconclusive":
-        strictly = " (strict: this fails)" if found.strict else ""
-        lines.append(f"neither a regression nor its absence is shown: {_remedy(found)}{strictly}")
+        lines.append(f"neither a regression nor its absence is shown: {_remedy(found)}")
+    if found.strict and found.verdict == "inconclusive":
+        lines.append("--strict: this fails because the noise is too large to tell, not because anything got worse")
+    elif found.exit_code and found.verdict == "pass":
+        lines.append("--strict: this fails because timings could not be gated, not because anything got worse")
     return lines
 
 
 def _remedy(found: Gate) -> str:
     """What would tell more than an inconclusive verdict does."""
     if not found.interleaved:
-        return "calibrate this machine, measure more prompts, or compare by turns with `python -m reports ab`"
+        calibrate = "calibrate this machine, " if any("make calibrate" in note for note in found.notes) else ""
+        return f"compare by turns with `python -m reports ab`, {calibrate}or measure both by rounds with more prompts"
     return "measure more blocks or more prompts" + ("" if found.by_turns else ", or by --turns prompt")
 
 
@@ -99,6 +127,7 @@ def judged(found: Gate, verdicts: Sequence[str] = SHOWN) -> Sheet:
 def print_gate(found: Gate, file: Any = None) -> None:
     """Print verdict, table of all that did not simply pass, and remarks; file: None for standard output."""
     to = console(file)
+    to.print(printable(sight(found)), markup=False)
     shown = judged(found)
     if shown.rows:
         names = short_names_of_ids(row.cells[0] for row in shown.rows)
@@ -114,6 +143,7 @@ def print_gate(found: Gate, file: Any = None) -> None:
 def markdown(found: Gate) -> str:
     """The verdict in Markdown: what failed in the open, the rest folded away."""
     lines = [f"### Gate: {_escaped(headline(found))}", "", f"`{found.head}` against `{found.base}`", ""]
+    lines += [_escaped(sight(found)), ""]
     regressed = judged(found, ("regressed",))
     if regressed.rows:
         lines += [*_table(regressed), ""]

@@ -18,6 +18,7 @@ from reports.record.reader import read_run
 from reports.record.run import RunFileError
 from tools.simulate.equal_cases import WINDOWS, coverage
 from tools.simulate.equal_races import equal_races
+from tools.simulate.gate_rates import gate_rates
 from tools.simulate.race_replay import replayed
 from tools.simulate.recorded_machine import RECORDED, ROOT, recorded_machine
 
@@ -26,7 +27,9 @@ SEED = 20261125
 SETTINGS = ("plain,greedy,dynamic", "assisted,k=3,p=0.4,greedy,dynamic", "prompt_lookup,k=3,greedy,dynamic")
 
 
-def simulated(run: Path | None, *, runs: int = 1_000, races: int = 2_000, replays: int = 200) -> dict[str, Any]:
+def simulated(
+    run: Path | None, *, runs: int = 1_000, races: int = 2_000, replays: int = 200, pairs: int = 1_000
+) -> dict[str, Any]:
     """All figures, and what they say for a reader."""
     machine = recorded_machine()
     settings = [next(name for name in machine.prompts if name.endswith(f"bf16/{setting}")) for setting in SETTINGS]
@@ -38,6 +41,7 @@ def simulated(run: Path | None, *, runs: int = 1_000, races: int = 2_000, replay
         "equal_settings": coverage(machine, settings, runs, random),
         "races": [equal_races(machine, settings[1], races, random, better=better) for better in (0.0, 0.02, 0.05)],
         "replay": replayed(recorded, replays, random),
+        "gate": gate_rates(machine, pairs, random),
     }
     return {"says": _said(figures), **figures}
 
@@ -64,7 +68,16 @@ def _said(figures: dict[str, Any]) -> str:
         f"{replay['candidates']} candidates, {replay['rounds']} rounds): the winner is the full run's best, or not "
         f"told apart from it, in {100 * replay['winner_is_one_of_these']:.1f}%, with "
         f"{100 * replay['generations_of_the_full_run']:.0f}% of its generations.",
+        "",
+        "| gate by rounds without a calibration, one of four speedups | any regressed | it regressed | inconclusive | "
+        "passed |",
+        "|:---|---:|---:|---:|---:|",
     ]
+    for rate in figures["gate"]:
+        code = f"{rate['slower_by']:.0%} slower" if rate["slower_by"] else "the same code"
+        cells = [rate["gates_regressed"], rate["regressed"], rate["inconclusive"], rate["pass"]]
+        shares_of_pairs = " | ".join(f"{100 * cell:.1f}%" for cell in cells)
+        lines.append(f"| {code}, {rate['pairs']} pairs of runs of 30 rounds | {shares_of_pairs} |")
     return "\n".join(lines)
 
 

@@ -44,11 +44,16 @@ class RecordedMachine:
         stretches: Array = self.slowness[order].ravel()[random.integers(length) :]
         return stretches[:generations]
 
-    def by_rounds(self, settings: list[str], rounds: int, random: np.random.Generator) -> Array:
-        """Seconds per token, (rounds, settings): all settings decode the prompt of a round, in an order drawn anew."""
+    def by_rounds(self, settings: list[str], rounds: int, random: np.random.Generator, *, fixed: bool = False) -> Array:
+        """Seconds per token, (rounds, settings): all settings decode the prompt of a round, in an order drawn anew.
+
+        fixed: the prompts are the same in every run, else they are drawn, too.
+        """
         turns = random.permuted(np.tile(np.arange(len(settings)), (rounds, 1)), axis=1)
         slowness = self.over(turns.size, random).reshape(turns.shape)
         prompts = random.integers(self.slowness.shape[1], size=rounds)
+        if fixed:
+            prompts = np.arange(rounds) % self.slowness.shape[1]
         logs = np.column_stack([self.prompts[name][prompts] for name in settings])
         return np.asarray(np.exp(logs + np.take_along_axis(slowness, np.argsort(turns, axis=1), axis=1)))
 
@@ -79,13 +84,15 @@ def _logs(case: CaseResult) -> Array:
     return np.log([sample.seconds / sample.new_tokens for sample in samples])
 
 
-def measured_case(name: str, seconds: Array, *, by_rounds: bool, again: bool = False, plain: bool = True) -> CaseResult:
+def measured_case(
+    name: str, seconds: Array, *, by_rounds: bool, again: bool = False, plain: bool = True, drafted: int = 3
+) -> CaseResult:
     """A case with these seconds per token, prompt i being round i."""
     return CaseResult(
         id=name,
         status="ok",
         engine=EngineKey("simulated", draft_quant=None),
-        point=DecodingPoint() if plain else DecodingPoint("prompt_lookup", 3),
+        point=DecodingPoint() if plain else DecodingPoint("prompt_lookup", drafted),
         workload=WorkloadDone(),
         samples=_samples(seconds, by_rounds=by_rounds),
         again=again,

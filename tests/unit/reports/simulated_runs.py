@@ -31,7 +31,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class Machine:
     """Noise as logs of seconds. run: state per run, Student's t with `tail` degrees of freedom; drift: from the first
     to the last round of a run; rho, wave: first-order correlated rounds; round: each for itself, with the same tails;
-    slow: chance that a case is measured at a second speed, `slowdown` slower; spike: chance of an interrupted round."""
+    slow: chance that a case is measured at a second speed, `slowdown` slower; spike: chance of an interrupted round;
+    process: what a case's speed differs by from one process to the next, beside those of the other cases."""
 
     run: float = 0.0
     tail: float = 30.0
@@ -42,6 +43,7 @@ class Machine:
     slow: float = 0.0
     slowdown: float = 0.0
     spike: float = 0.0
+    process: float = 0.0
 
     def seconds(self, cases: int, prompts: int, random: np.random.Generator) -> np.ndarray:
         """Seconds of one run, (cases, prompts)."""
@@ -61,6 +63,25 @@ class Machine:
         logs = logs + 0.7 * (random.random(size=(cases, prompts)) < self.spike)
         return np.asarray(0.5 * np.exp(logs))
 
+    def by_rounds(self, cases: int, prompts: int, random: np.random.Generator) -> np.ndarray:
+        """Seconds of one run whose cases take turns, (cases, prompts): time goes on from round to round."""
+        work = np.random.default_rng(7).normal(0.0, 0.2, size=prompts)
+        turns = random.permuted(np.tile(np.arange(cases), (prompts, 1)), axis=1)
+        count = cases * prompts
+        logs = self.run * random.standard_t(self.tail) + random.normal(0.0, self.drift) * np.linspace(0.0, 1.0, count)
+        if self.wave:
+            steps = random.normal(0.0, self.wave * np.sqrt(1 - self.rho**2), size=count)
+            for place in range(1, count):
+                steps[place] += self.rho * steps[place - 1]
+            logs = logs + steps
+        # a second speed lasts as long as a case that is measured alone, wherever that begins
+        stretches = np.repeat(random.random(cases + 1) < self.slow, prompts)[random.integers(prompts) :][:count]
+        logs = logs + self.slowdown * stretches + 0.7 * (random.random(count) < self.spike)
+        logs = logs + self.round * random.standard_t(self.tail, size=count)
+        in_turn = np.take_along_axis(logs.reshape(prompts, cases), np.argsort(turns, axis=1), axis=1).T
+        own = np.linspace(0.0, -0.6, cases) + self.process * random.normal(size=cases)
+        return np.asarray(0.5 * np.exp(in_turn + own[:, None] + work))
+
 
 QUIET = Machine(run=0.003, round=0.01, drift=0.003)
 MACHINES = {
@@ -73,7 +94,9 @@ MACHINES = {
 }
 
 
-def simulated(seconds: np.ndarray, name: str, *, assist: int = 2, changed_output: bool = False) -> Run:
+def simulated(
+    seconds: np.ndarray, name: str, *, assist: int = 2, changed_output: bool = False, order: str = "blocks"
+) -> Run:
     """A run with these seconds, (cases, prompts); the first case is plain decoding. Nothing is written to disk.
 
     assist: tokens drafted in every step. changed_output: one token of one prompt of every case differs.
@@ -81,10 +104,12 @@ def simulated(seconds: np.ndarray, name: str, *, assist: int = 2, changed_output
     prompts = seconds.shape[1]
     workload = {**WORKLOAD, "num_samples": prompts}
     cases = []
+    by_rounds = order == "rounds"
     for point, row in zip(SETTINGS.items(), seconds, strict=False):
         speculative = point[0] != "plain"
         samples = tuple(
-            _sample(i, float(value), speculative, assist, changed_output and i == 1) for i, value in enumerate(row)
+            _sample(i, float(value), speculative, assist, changed_output and i == 1, i if by_rounds else None)
+            for i, value in enumerate(row)
         )
         cases.append(
             typed(
@@ -95,11 +120,12 @@ def simulated(seconds: np.ndarray, name: str, *, assist: int = 2, changed_output
                     point=point[1],
                     workload=workload,
                     samples=samples,
+                    block=0 if by_rounds else None,
                 )
             )
         )
     study = {**HEADER["study"], "workload": workload}
-    return Run(Path(name), {**HEADER, "study": study}, tuple(cases), True)
+    return Run(Path(name), {**HEADER, "study": study, "order": order}, tuple(cases), True)
 
 
 def with_metrics(run: Run) -> Run:
@@ -112,10 +138,12 @@ def on_other_machine(run: Run) -> Run:
     return replace(run, header={**run.header, "environment": {"hardware": {"gpu": "Another"}, "versions": {}}})
 
 
-def _sample(prompt: int, seconds: float, speculative: bool, assist: int, changed: bool) -> Sample:
+def _sample(
+    prompt: int, seconds: float, speculative: bool, assist: int, changed: bool, round_: int | None = None
+) -> Sample:
     tokens = tuple(token + (changed and token == 7) for token in range(TOKENS))
     if not speculative:
-        return Sample(prompt, seconds, TOKENS, TOKENS, f"hash{changed}", output_tokens=tokens)
+        return Sample(prompt, seconds, TOKENS, TOKENS, f"hash{changed}", output_tokens=tokens, round=round_)
     accepted = tuple((assist, min(assist, 1)) for _ in range(5))
     return Sample(
         prompt,
@@ -130,4 +158,5 @@ def _sample(prompt: int, seconds: float, speculative: bool, assist: int, changed
         rollbacks=5 if assist > 1 else 0,
         steps=accepted,
         output_tokens=tokens,
+        round=round_,
     )

@@ -11,6 +11,7 @@ import pytest
 from tools.simulate.__main__ import RESULTS, _said
 from tools.simulate.equal_cases import coverage
 from tools.simulate.equal_races import equal_races, raced
+from tools.simulate.gate_rates import gate_rates
 from tools.simulate.race_replay import recorded_rounds, replayed
 from tools.simulate.recorded_machine import RecordedMachine, recorded_machine
 
@@ -39,6 +40,19 @@ def test_the_committed_figures_meet_the_bars_and_are_what_the_document_says() ->
     assert figures["replay"]["rounds"] >= 60
     assert figures["replay"]["winner_is_one_of_these"] >= 0.95
     assert figures["replay"]["generations_of_the_full_run"] <= 1 / 3
+    same, slower, slowest = figures["gate"]
+    assert same["pairs"] >= 1_000
+    assert same["slower_by"] == 0
+    assert same["gates_regressed"] <= 0.01
+    assert slower["pass"] == slowest["pass"] == 0
+    assert slowest["slower_by"] == 0.1
+    assert slowest["regressed"] >= 0.95
+
+
+def test_the_gate_by_rounds_finds_what_is_slower(machine: RecordedMachine) -> None:
+    same, _, slowest = gate_rates(machine, 8, np.random.default_rng(5))
+    assert same["gates_regressed"] == 0
+    assert slowest["regressed"] > 0.8
 
 
 def test_turns_cancel_the_recorded_drift_and_blocks_do_not(machine: RecordedMachine) -> None:

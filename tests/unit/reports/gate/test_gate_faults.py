@@ -480,7 +480,7 @@ def test_a_head_measured_again_is_judged_as_the_first_is(
     ("arguments", "said"),
     [
         (["base.jsonl", "absent.jsonl"], "absent.jsonl: no such file"),
-        (["auto", "head.jsonl"], "promote head.jsonl"),
+        (["auto", "head.jsonl"], "the state that you trust, not the one to be judged"),
         (["base.jsonl"], "1 runs given"),
         (["base.jsonl", "base.jsonl"], "given twice"),
         (["--base", "base.jsonl", "--head", "head.jsonl"], "interleaved blocks need"),

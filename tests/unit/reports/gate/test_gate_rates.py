@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from simulated_runs import MACHINES, QUIET, Machine, simulated, with_metrics
@@ -9,8 +11,8 @@ from simulated_runs import MACHINES, QUIET, Machine, simulated, with_metrics
 from reports.gate.calibration import Noise, measure_noise
 from reports.gate.judging import gate
 from reports.gate.thresholds import GateRules
-from reports.gate.timing import PASS_CONFIDENCE
-from reports.gate.verdicts import Gate
+from reports.gate.timing import PASS_CONFIDENCE, MeasuredCase, Sides, judge_timings, timing_tests
+from reports.gate.verdicts import Gate, Judgement
 
 CASES = 10
 PROMPTS = 30
@@ -103,7 +105,8 @@ def test_a_pass_excludes_the_threshold_and_a_raised_threshold_is_told():
     assert timings and all(one.ratio.high < 1.03 for one in timings)
     assert timings[0].ratio.confidence == pytest.approx(2 * PASS_CONFIDENCE - 1)
     noisy = judged(MACHINES["drift"], calibrated(MACHINES["drift"], random), random)
-    assert any("raised to the noise floor" in note for note in noisy.notes)
+    assert any("raised to the noise floor" in note and "times the noise file's" in note for note in noisy.notes)
+    assert sum("why more than the noise file says" in note for note in noisy.notes) == 1
     assert all(one.raised for one in noisy.judgements if one.threshold)
 
 
@@ -115,3 +118,64 @@ def test_a_run_slower_as_a_whole_regresses_in_latency_and_not_against_its_own_ba
     assert {one.metric for one in found.regressions} == {"latency_tok", "assisted_latency_tok"}
     assert len(found.regressions) == CASES
     assert any("`python -m reports ab` tells which" in note for note in found.notes)
+
+
+def judged_by_rounds(
+    machine: Machine, random: np.random.Generator, slower: float = 0.0, cases: int = 4
+) -> list[Judgement]:
+    """The timings of one pair of runs by rounds without a calibration, the last case of head slower by this share."""
+    base, head = machine.by_rounds(cases, PROMPTS, random), machine.by_rounds(cases, PROMPTS, random)
+    head[-1] *= 1 + slower
+    first, second = (simulated(seconds, name, order="rounds") for seconds, name in ((base, "base"), (head, "head")))
+    sides = [
+        Sides((MeasuredCase(one, first),), (MeasuredCase(other, second),))
+        for one, other in zip(first.cases, second.cases, strict=True)
+    ]
+    tests, lost = timing_tests(sides, RULES, None)
+    assert not lost
+    return judge_timings(tests, RULES.alpha)
+
+
+PROCESSES = {name: replace(machine, process=0.005) for name, machine in MACHINES.items()}
+
+
+def test_speedups_by_rounds_need_no_calibration_and_are_as_seldom_wrong():
+    random = np.random.default_rng(23)
+    wrong, passed, pairs = 0, 0, 0
+    for name, machine in PROCESSES.items():
+        for _ in range(50):
+            found = judged_by_rounds(machine, random)
+            speedups = [one.verdict for one in found if one.metric == "speedup"]
+            assert all(one.verdict == "inconclusive" for one in found if one.metric != "speedup"), "not calibrated"
+            wrong += "regressed" in speedups
+            passed += name != "everything" and "pass" in speedups
+            pairs += 1
+    assert pairs == 300, "`python -m tools.simulate` has more"
+    assert wrong <= 0.01 * pairs
+    assert passed > 0.1 * pairs
+
+
+@pytest.mark.parametrize("name", ["quiet", "drift", "bimodal"])
+def test_a_slowdown_of_ten_percent_is_found_by_rounds_on_machines_that_change_their_speed(name):
+    random = np.random.default_rng(29)
+    verdicts = []
+    for _ in range(40):
+        found = judged_by_rounds(PROCESSES[name], random, slower=0.10)
+        verdicts.append(next(one for one in reversed(found) if one.metric == "speedup").verdict)
+    assert "pass" not in verdicts
+    assert verdicts.count("regressed") >= 38, "95%"
+
+
+def test_what_the_figures_decided_or_one_side_measured_otherwise_is_not_judged_by_rounds():
+    random = np.random.default_rng(31)
+    seconds = QUIET.by_rounds(3, PROMPTS, random), QUIET.by_rounds(3, PROMPTS, random)
+    runs = [simulated(each, f"{number}.jsonl", order="rounds") for number, each in enumerate(seconds)]
+    speedups = gate(runs[:1], runs[1:], RULES).judgements
+    assert {one.verdict for one in speedups if one.metric == "speedup"} == {"pass"}
+    assert any("without a calibration" in note for note in gate(runs[:1], runs[1:], RULES).notes)
+    stopped = [replace(run, header={**run.header, "stopping": "precision"}) for run in runs]
+    assert {one.verdict for one in gate(stopped[:1], stopped[1:], RULES).judgements if not one.exact} == {
+        "inconclusive"
+    }
+    apart = simulated(seconds[0], "apart.jsonl")
+    assert "took turns on one side only" in gate([apart], runs[1:], RULES).timing_reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from reports.gate.verdicts import Fault, Gate, Judgement
 from reports.numbers.statistics import Interval
 from reports.views.gate_formats import github_annotations, junit, sarif
-from reports.views.gate_text import headline, markdown, print_gate
+from reports.views.gate_text import headline, markdown, print_gate, remarks, sight
 
 SLOWER = Judgement(
     "p/slow",
@@ -193,3 +194,27 @@ def test_the_terminal_says_the_verdict_last(capsys: pytest.CaptureFixture[str]):
 def test_the_exit_code_follows_from_the_verdict(found: Gate, verdict: str, code: int, strict_code: int):
     strict = Gate(found.base, found.head, found.judgements, found.faults, (), found.timing_reason, strict=True)
     assert (found.verdict, found.exit_code, strict.exit_code) == (verdict, code, strict_code)
+
+
+def test_the_answer_begins_with_what_the_gate_can_see(capsys: pytest.CaptureFixture[str]):
+    assert sight(FOUND) == (
+        "this gate finds changes above 7.2% in latency_tok, 20.0% in speedup; by turns, `python -m reports ab` finds "
+        "5% on a shared machine"
+    )
+    print_gate(FOUND)
+    assert capsys.readouterr().out.startswith("this gate finds changes above 7.2%")
+    assert sight(FOUND) in markdown(FOUND).replace("\\|", "|")
+    blocks = Gate("a", "b", (SLOWER, replace(SLOWER, floor=0.01)), interleaved=True)
+    assert sight(blocks) == "this gate finds changes above 3.0% to 7.2% in latency_tok"
+    assert "counts only" in sight(Gate("a", "b", (HELD,)))
+    assert "other hardware" in sight(Gate("a", "b", (HELD,), timing_reason="other hardware: x -> y"))
+
+
+def test_strict_says_that_noise_alone_fails():
+    noisy = Gate("a", "b", (NOISY, HELD), strict=True)
+    assert noisy.exit_code == 1
+    assert any("not because anything got worse" in line for line in remarks(noisy))
+    ungated = Gate("a", "b", (HELD,), timing_reason="other hardware", strict=True)
+    assert ungated.exit_code == 1
+    assert any("timings could not be gated, not because anything got worse" in line for line in remarks(ungated))
+    assert not any("--strict" in line for line in remarks(Gate("a", "b", (NOISY, HELD))))
