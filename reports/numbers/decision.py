@@ -25,7 +25,7 @@ STRATEGIES = ("plain", "prompt_lookup", "early_exit", "assisted")
 
 
 @dataclass(frozen=True)
-class Standing:
+class Contender:
     """A setting with the ratio that it is ordered by."""
 
     case: CaseResult
@@ -73,12 +73,12 @@ class Decision:
     recommended: CaseResult | None
     speedup: Speedup | None
     plain: CaseResult | None
-    standings: tuple[Standing, ...]
+    standings: tuple[Contender, ...]
     tie: tuple[CaseResult, ...]
     reference: bool = True
 
     @property
-    def faster_unproven(self) -> Standing | None:
+    def faster_unproven(self) -> Contender | None:
         """The setting of the largest ratio, where that is above the recommended one's and its interval contains 1."""
         limit = self.speedup.interval.estimate if self.speedup else 1.0
         first = self.standings[0] if self.standings else None
@@ -139,14 +139,14 @@ def by_ratio(cases: Iterable[CaseResult], run: Run) -> list[CaseResult]:
     return [case for _, case in sorted(keyed, key=lambda each: each[0])]
 
 
-def quantized_faster(found: Decision, run: Run) -> Standing | None:
+def quantized_faster(found: Decision, run: Run) -> Contender | None:
     """The quantized setting of the largest ratio, where it is shown faster than plain decoding and its ratio is above
     that of the recommended one."""
     limit = found.speedup.interval.estimate if found.speedup else 1.0
     return _first(found, run, lambda case: not keeps_answers(case), limit)
 
 
-def lossless_instead(found: Decision, run: Run) -> Standing | None:
+def lossless_instead(found: Decision, run: Run) -> Contender | None:
     """Where the recommended setting's own output is not plain decoding's on every prompt: the setting of the largest
     ratio that is shown faster and whose output is."""
     if found.recommended is None or found.speedup is None or is_lossless(found.recommended, run):
@@ -165,7 +165,7 @@ def separation(best: CaseResult, other: CaseResult, run: Run) -> Separation | No
     return None if found is None else _separation(other, found.interval, found.units)
 
 
-def separation_from_plain(plain: CaseResult, other: Standing) -> Separation:
+def separation_from_plain(plain: CaseResult, other: Contender) -> Separation:
     """The same for plain decoding as the best, by the ratio that is printed for the other."""
     found = other.speedup.interval
     ratio = replace(
@@ -188,12 +188,12 @@ def _separation(other: CaseResult, ratio: Interval, prompts: int) -> Separation:
 
 def _decision(target: str, cases: Sequence[CaseResult], run: Run, fits: Callable[[CaseResult], bool]) -> Decision:
     """Of the groups that have a baseline in common, the one whose recommended setting is fastest."""
-    groups: dict[str, list[Standing]] = {}
+    groups: dict[str, list[Contender]] = {}
     plains = {case.id: case for case in cases if run.is_own_baseline(case)}
     for case in cases:
         found = speedup(case, run) if case.id not in plains else None
         if found is not None:
-            groups.setdefault(found.baseline, []).append(Standing(case, found))
+            groups.setdefault(found.baseline, []).append(Contender(case, found))
     finished = run.finished
     known = {name: finished[name] for name in groups if name in finished} | plains
     made = [_of_group(target, plain, groups.get(name, []), run, fits) for name, plain in known.items()]
@@ -201,7 +201,7 @@ def _decision(target: str, cases: Sequence[CaseResult], run: Run, fits: Callable
 
 
 def _of_group(
-    target: str, plain: CaseResult, standings: Sequence[Standing], run: Run, fits: Callable[[CaseResult], bool]
+    target: str, plain: CaseResult, standings: Sequence[Contender], run: Run, fits: Callable[[CaseResult], bool]
 ) -> Decision:
     competing = sorted((one for one in standings if fits(one.case)), key=lambda one: -one.ratio)
     reference = fits(plain)
@@ -218,12 +218,12 @@ def _told_apart(best: CaseResult, other: CaseResult, run: Run) -> bool:
     return found is not None and found.separated
 
 
-def _first(found: Decision, run: Run, fits: Callable[[CaseResult], bool], above: float) -> Standing | None:
+def _first(found: Decision, run: Run, fits: Callable[[CaseResult], bool], above: float) -> Contender | None:
     if found.plain is None:
         return None
     name = found.plain.id
     several = [
-        Standing(case, ratio)
+        Contender(case, ratio)
         for case in of_full_length(run)
         if case.samples and not is_wrong(case) and run.target_of(case) == found.target and fits(case)
         if (ratio := speedup(case, run)) is not None and ratio.baseline == name

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from reports.advice.transformers_lines import transformers_lines
-from reports.numbers.answers import answers_text, is_lossless, same_output
-from reports.numbers.cases import GIB, is_measured, memory_of, pays_off_after, seconds_per_token
-from reports.numbers.decision import by_ratio, decisions
+from reports.numbers.answers import is_lossless, same_output
+from reports.numbers.cases import pays_off_after
 from reports.numbers.humaneval import points
 from reports.numbers.metrics import METRICS, case_figure
-from reports.numbers.speedups import speedup
+from reports.page.case_table import CaseRow, case_rows, number_columns
 from reports.page.charts import figures
 from reports.page.charts.figure import Figure, Missing
 from reports.page.charts.solved import solving
-from reports.page.reproduce import case_command, case_settings, run_command
+from reports.page.reproduce import run_command
 from reports.record.run import CaseResult, Run, RunFileError
 from reports.views.cost_table import copy_words
 from reports.views.headline import (
@@ -32,7 +31,6 @@ from reports.views.headline import (
     interval_text,
     names_of,
     recommendation,
-    speedup_text,
     tie_text,
 )
 from reports.views.tables import notes, title
@@ -55,29 +53,6 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of the table of cases: what is shown and what it is sorted by; order None: unknown, sorted last."""
-
-    text: str
-    order: float | None = None
-
-
-@dataclass(frozen=True)
-class CaseRow:
-    """One case of the table. cells follow `NUMBERS`; outcome: what is known of its output, or why there is none;
-    command: empty where the run does not tell its own."""
-
-    id: str
-    name: str
-    ok: bool
-    best: bool
-    cells: tuple[Cell, ...]
-    outcome: str
-    command: str
-    settings: str
-
-
-@dataclass(frozen=True)
 class Section:
     """One run as the template shows it. alone: keys of the figures of one panel that have no other one beside them."""
 
@@ -85,6 +60,7 @@ class Section:
     title: str
     file: str
     verdict: str
+    call: str
     lines: str
     caveats: tuple[str, ...]
     facts: tuple[Fact, ...]
@@ -101,9 +77,12 @@ class Section:
     command: str
 
 
-def write_page(runs: Sequence[Run], path: Path) -> None:
-    """Write the page of these runs, replacing what is there; raises RunFileError if the file cannot be written."""
-    text = page(runs)
+def write_page(runs: Sequence[Run], path: Path, price_per_hour: float | None = None) -> None:
+    """Write the page of these runs, replacing what is there; raises RunFileError if the file cannot be written.
+
+    price_per_hour: of the machine, for a column of what a million tokens cost.
+    """
+    text = page(runs, price_per_hour)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -111,7 +90,7 @@ def write_page(runs: Sequence[Run], path: Path) -> None:
         raise RunFileError(f"{path}: cannot be written ({error.strerror}); name a file in a folder you own") from None
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run], price_per_hour: float | None = None) -> str:
     """The page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -127,8 +106,8 @@ def page(runs: Sequence[Run]) -> str:
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
-        sections=[section(run, f"run{number}") for number, run in enumerate(runs, start=1)],
-        numbers=[name for name, _ in NUMBERS],
+        sections=[section(run, f"run{number}", price_per_hour) for number, run in enumerate(runs, start=1)],
+        numbers=number_columns(price_per_hour),
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
@@ -153,24 +132,26 @@ def _breakable(text: str) -> str:
     return Markup(str(escape(text)).replace("/", "/<wbr>").replace(",", ",<wbr>"))
 
 
-def section(run: Run, anchor: str) -> Section:
+def section(run: Run, anchor: str, price_per_hour: float | None = None) -> Section:
     """What the page says of one run."""
     found = headline(run)
     told = notes(run)
     charts = figures(run)
     drawn = tuple(chart for chart in charts if isinstance(chart, Figure))
+    lines = transformers_lines(found.case, run) if found.case is not None else []
     return Section(
         anchor=anchor,
         title=title(run).rstrip("; "),
         file=run.path.name,
         verdict=verdict(found, run),
-        lines="\n".join(transformers_lines(found.case, run)) if found.case is not None else "",
+        call=_call(lines),
+        lines="\n".join(lines),
         caveats=tuple(_caveats(found, run)),
         facts=tuple(_facts(found, run)),
         figures=drawn,
         alone=_alone(drawn),
         missing=tuple(chart for chart in charts if isinstance(chart, Missing)),
-        rows=tuple(case_rows(run)),
+        rows=tuple(case_rows(run, price_per_hour)),
         deploys=found.decision == "deploy",
         legend=_legend(run),
         loud=tuple(note for note in [*told, *run.warnings] if note.startswith(LOUD) or note in run.warnings),
@@ -179,6 +160,15 @@ def section(run: Run, anchor: str) -> Section:
         commit=str(run.header.get("environment", {}).get("git_commit") or "").partition("+")[0],
         command=run_command(run),
     )
+
+
+def _call(lines: Sequence[str]) -> str:
+    """Of a program the call that decodes, which holds what the setting changes; all of it where there is none."""
+    starts = [place for place, line in enumerate(lines) if ".generate(" in line]
+    if not starts:
+        return "\n".join(lines)
+    end = next((place for place in range(starts[0], len(lines)) if lines[place].startswith(")")), starts[0])
+    return "\n".join(lines[starts[0] : end + 1])
 
 
 def _alone(drawn: Sequence[Figure]) -> frozenset[str]:
@@ -295,105 +285,17 @@ def _machine(found: Headline) -> Fact:
     return Fact("Machine", "steady", detail, "good") if found.stable else Fact("Machine", "not steady", detail, "bad")
 
 
-Number = Callable[[CaseResult, Run], Cell]
-
-
-def _metric(name: str, form: str) -> Number:
-    def cell(case: CaseResult, run: Run) -> Cell:
-        value = case.metrics.get(name)
-        return Cell("") if value is None else Cell(format(value, form), value)
-
-    return cell
-
-
-def _milliseconds(name: str) -> Number:
-    def cell(case: CaseResult, run: Run) -> Cell:
-        value = case_figure(METRICS[name], case)
-        return Cell("") if value is None else Cell(f"{1000 * value:.1f}", value)
-
-    return cell
-
-
-def _speed(case: CaseResult, run: Run) -> Cell:
-    per_token = seconds_per_token(case)
-    return Cell(f"{1 / per_token:.1f}", 1 / per_token) if per_token else Cell("")
-
-
-def _latency(case: CaseResult, run: Run) -> Cell:
-    per_token = seconds_per_token(case)
-    return Cell(f"{1000 * per_token:.1f}", per_token) if per_token else Cell("")
-
-
-def _speedup(case: CaseResult, run: Run) -> Cell:
-    if "published_speedup" in case.facts and not case.samples:
-        return Cell(f"{case.facts['published_speedup']:.2f} (published)", case.facts["published_speedup"])
-    found = speedup(case, run) if case.samples else None
-    own = 1.0 if run.is_own_baseline(case) else None
-    return Cell(speedup_text(case, run) if case.samples else "", found.interval.estimate if found else own)
-
-
-def _same(case: CaseResult, run: Run) -> Cell:
-    found = same_output(case, run)
-    return Cell("") if found is None else Cell(found.text, found.same / found.compared)
-
-
-def _memory(case: CaseResult, run: Run) -> Cell:
-    found = memory_of(case)
-    return Cell("") if found is None else Cell(f"{found.bytes / GIB:.2f}", found.bytes)
-
-
-NUMBERS: tuple[tuple[str, Number], ...] = (
-    ("speedup [95%]", _speedup),
-    ("tokens/s", _speed),
-    ("ms/token", _latency),
-    ("same output", _same),
-    ("first token (ms)", _milliseconds("ttft_seconds")),
-    ("between tokens (ms)", _milliseconds("decode_latency_tok")),
-    ("p50 (ms)", _milliseconds("latency_tok_p50")),
-    ("p90 (ms)", _milliseconds("latency_tok_p90")),
-    ("p99 (ms)", _milliseconds("latency_tok_p99")),
-    ("accept rate", _metric("accept_rate", ".2f")),
-    ("tokens/step", _metric("tokens_per_step", ".2f")),
-    ("rollbacks", _metric("total_rollbacks", ".0f")),
-    ("memory (GiB)", _memory),
-)
-
-
-def case_rows(run: Run) -> list[CaseRow]:
-    """All decode cases in the order of the ratio that is printed, then those that were not measured, in their order."""
-    cases = [case for case in run.finished.values() if case.kind == "decode"]
-    measured = by_ratio(filter(is_measured, cases), run)
-    names = names_of(run)
-    chosen = {found.recommended.id for found in decisions(run) if found.recommended is not None}
-    return [
-        CaseRow(
-            id=case.id,
-            name=names[case.id],
-            ok=is_measured(case),
-            best=case.id in chosen,
-            cells=tuple(number(case, run) if is_measured(case) else Cell("") for _, number in NUMBERS),
-            outcome=_outcome(case, run),
-            command=case_command(case, run),
-            settings=case_settings(case),
-        )
-        for case in [*measured, *(case for case in cases if not is_measured(case))]
-    ]
-
-
 def _legend(run: Run) -> str:
     workload = run.header.get("study", {}).get("workload", {})
     return (
         f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
         f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated, unless the case says "
         "otherwise. Speedup: against plain decoding with a dynamic cache, unquantized and uncompiled, on the same "
-        "prompts. Memory: the peak allocated on the GPU, or else weights, and cache where known."
+        "prompts. Same output: prompts whose greedy output is plain decoding's, token by token. Memory: the peak "
+        "allocated on the GPU, or else weights, and cache where known. An id reads `pair/engine/point`: quantization "
+        "of target (`t=`) and draft (`d=`), dtype; then strategy, tokens drafted (`k=`), confidence threshold (`p=`), "
+        "greedy or sampled, cache."
     )
-
-
-def _outcome(case: CaseResult, run: Run) -> str:
-    if is_measured(case):
-        return answers_text(case, run)
-    return f"{case.status}: {case.reason}" if case.reason else case.status
 
 
 def _environment(run: Run) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from reports.numbers import humaneval
 from reports.numbers.answers import answers_text
 from reports.numbers.cases import of_full_length, seconds_per_token, short_names
-from reports.numbers.decision import Decision, Standing, decision, decisions, lossless_instead, quantized_faster
+from reports.numbers.decision import Contender, Decision, decision, decisions, lossless_instead, quantized_faster
 from reports.numbers.speedups import Drift, drifts, speedup
 from reports.numbers.statistics import Interval
 from reports.record.run import CaseResult, Run
@@ -48,8 +48,8 @@ class Headline:
     tokens_per_second: float | None
     answers: str
     alone: bool
-    lossless_instead: Standing | None
-    quantized_faster: Standing | None
+    lossless_instead: Contender | None
+    quantized_faster: Contender | None
     drifts: tuple[Drift, ...]
     solved: Solved | None
     others: tuple[Decision, ...] = ()
@@ -64,7 +64,7 @@ class Headline:
         return None if self.found is None or self.found.speedup is None else self.found.speedup.interval
 
     @property
-    def faster_unproven(self) -> Standing | None:
+    def faster_unproven(self) -> Contender | None:
         """The setting of the largest ratio, where its interval contains 1 and it was passed over for that."""
         return None if self.found is None else self.found.faster_unproven
 
@@ -126,10 +126,13 @@ def tie_text(found: Decision, run: Run) -> str:
     names = names_of(run)
     count = len(found.tie)
     text = f"{count} setting{' is' if count == 1 else 's are'} not told apart from it"
-    if found.simplest is not None and found.simplest is not found.recommended:
-        text += f"; the simplest is {names[found.simplest.id]}"
-    if found.smallest is not None and found.smallest not in (found.recommended, found.simplest):
-        text += f"; the one of least memory is {names[found.smallest.id]}"
+    ends = {"simplest": found.simplest, "smallest": found.smallest}
+    own = [end for end, case in ends.items() if case is found.recommended]
+    if own:
+        text += f"; it is the {' and the '.join(own)}"
+    for end, case in ends.items():
+        if case is not None and end not in own:
+            text += f"; the {end} is {names[case.id]}"
     return text
 
 

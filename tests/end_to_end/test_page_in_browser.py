@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reports.numbers.reading import read_measured
 from reports.page.run_page import write_page
-from reports.record.reader import read_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --editable .[dev]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -56,6 +59,12 @@ class Opened:
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
         )
 
+    def pages(self) -> int:
+        """How many sheets of A4 a printer takes for it."""
+        margins = dict.fromkeys(("marginTop", "marginBottom", "marginLeft", "marginRight"), 0.4)
+        made = self.devtools("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=True, **margins)
+        return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(made["data"])))
+
     def all(self, selector: str) -> Any:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
@@ -84,7 +93,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
         pytest.skip("needs Chromium and ChromeDriver: apt-get install chromium chromium-driver")
     folder = tmp_path_factory.mktemp("page")
     file = folder / "report.html"
-    write_page([read_run(PUBLISHED / "embedded.jsonl")], file)
+    write_page([read_measured(PUBLISHED / "embedded.jsonl")], file)
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
@@ -141,16 +150,16 @@ def test_every_chart_has_marks_axes_and_words(shown: Opened) -> None:
 
 
 def test_the_table_sorts_by_click_and_by_key_and_keeps_the_unknown_last(shown: Opened) -> None:
-    latency, rollbacks = 2, 6
+    latency, rollbacks = 4, 9
     header = shown.all(".cases th[aria-sort]")[latency]
     button = header.find_element(By.TAG_NAME, "button")
 
     button.click()
+    up = shown.column(latency)
+    assert header.get_attribute("aria-sort") == "ascending", "the shortest wait comes first: the best"
+    shown.press(button, Keys.ENTER)
     down = shown.column(latency)
     assert header.get_attribute("aria-sort") == "descending"
-    shown.press(button, Keys.ENTER)
-    up = shown.column(latency)
-    assert header.get_attribute("aria-sort") == "ascending"
     shown.press(shown.all(".cases th[aria-sort] button")[rollbacks], Keys.SPACE)
     sparse = shown.column(rollbacks)
 
@@ -159,10 +168,10 @@ def test_the_table_sorts_by_click_and_by_key_and_keeps_the_unknown_last(shown: O
     assert len(set(known)) > 20
     assert down == [*reversed(known), *[None] * (len(up) - len(known))]
     found = [value for value in sparse if value is not None]
-    assert found == sorted(found, reverse=True)
+    assert found == sorted(found)
     assert sparse[len(found) :] == [None] * (len(sparse) - len(found)), "cases without the figure come last"
     assert header.get_attribute("aria-sort") == "none"
-    assert shown.one("#said").get_attribute("textContent") == "Sorted by rollbacks, descending"
+    assert shown.one("#said").get_attribute("textContent") == "Sorted by rollbacks, ascending"
 
 
 def test_the_table_filters_by_words_and_says_how_many_are_left(shown: Opened) -> None:
@@ -178,6 +187,52 @@ def test_the_table_filters_by_words_and_says_how_many_are_left(shown: Opened) ->
     field.send_keys(" nosuchword")
     assert shown.one(".filter output").text == f"0 of {total} cases"
     assert shown.one(".filter label").get_attribute("for") == field.get_attribute("id")
+
+
+def test_it_opens_sorted_by_speedup_and_a_click_on_speeds_gives_the_fastest_first(shown: Opened) -> None:
+    shown.driver.refresh()
+    header = shown.all(".cases th[aria-sort]")[1]
+    assert (header.get_attribute("aria-sort"), header.text.split()[0]) == ("descending", "speedup")
+    opening = [value for value in shown.column(1) if value is not None]
+    assert opening == sorted(opening, reverse=True)
+    shown.all(".cases th[aria-sort] button")[2].click()
+    speeds = [value for value in shown.column(2) if value is not None]
+    assert speeds == sorted(speeds, reverse=True)
+    shown.driver.refresh()
+
+
+@pytest.mark.parametrize(("words", "never"), [("k=1", "k=10"), ("p=0", "p=0.4"), ("10", "100")])
+def test_a_number_in_the_filter_is_found_whole(shown: Opened, words: str, never: str) -> None:
+    shown.one(".filter input").send_keys(words)
+    rows = [
+        row.find_element(By.CSS_SELECTOR, "code").text for row in shown.all(".cases tbody tr") if row.is_displayed()
+    ]
+    ids = [row.replace("\n", "") for row in rows]
+    if "=" in words:
+        assert ids and all(f",{words}," in row for row in ids), ids
+    assert not any(never in row for row in ids)
+
+
+def test_the_speedup_is_seen_on_a_phone_without_scrolling(opened: Opened) -> None:
+    opened.looks(375)
+    right = opened.js(
+        """const cells = [...document.querySelectorAll('.cases tbody tr:first-child td')];
+        return [cells[0].textContent, cells[0].getBoundingClientRect().right, innerWidth]"""
+    )
+    assert right[0].startswith("1.43 [") and right[1] <= right[2]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (375, "light")])
+def test_axe_finds_no_violation(opened: Opened, width: int, scheme: str) -> None:
+    package = find_spec("axe_playwright_python")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("needs axe-core: pip install --no-deps axe-playwright-python")
+    opened.looks(width, scheme=scheme)
+    axe = Path(next(iter(package.submodule_search_locations))) / "axe.min.js"
+    opened.js(axe.read_text(encoding="utf-8"))
+    found = opened.driver.execute_async_script("axe.run(document, {}).then(arguments[0])")
+    assert len(found["passes"]) > 20
+    assert [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in found["violations"]] == []
 
 
 def test_a_case_s_command_and_settings_can_be_copied(shown: Opened) -> None:
@@ -241,7 +296,7 @@ return Math.min(...texts.map(text => {
 
 def test_print_is_light_and_hides_and_clips_nothing(opened: Opened) -> None:
     opened.looks(A4_PIXELS, scheme="dark", media="print")
-    opened.js("dispatchEvent(new Event('beforeprint'))")
+    opened.js("document.getElementById('print-tables').checked = true; dispatchEvent(new Event('beforeprint'))")
 
     clipped = opened.js(
         """return [...document.querySelectorAll('.scroll, pre, svg.chart, .card, .verdict')]
@@ -262,7 +317,7 @@ def test_print_is_light_and_hides_and_clips_nothing(opened: Opened) -> None:
             return text.getClientRects().length > 1;
         }).length"""
     )
-    opened.js("dispatchEvent(new Event('afterprint'))")
+    opened.js("dispatchEvent(new Event('afterprint')); document.getElementById('print-tables').checked = false")
 
     assert clipped == []
     assert broken == 0, "a number that runs over two lines"
@@ -272,8 +327,17 @@ def test_print_is_light_and_hides_and_clips_nothing(opened: Opened) -> None:
     assert opened.js("return document.querySelectorAll('details[open]').length") == 0, "and folded again afterwards"
 
 
+def test_print_is_two_pages_unless_all_tables_are_asked_for(opened: Opened) -> None:
+    opened.looks(1440)
+    assert opened.pages() == 2
+    opened.js("document.getElementById('print-tables').checked = true")
+    assert opened.pages() > 5
+    opened.js("document.getElementById('print-tables').checked = false")
+
+
 def test_whatever_a_reader_does_asks_for_nothing_and_logs_no_error(opened: Opened) -> None:
     """Runs last, over all that the other tests did."""
+    opened.looks(1440)
     opened.all(".cases th[aria-sort] button")[1].click()
     events = [json.loads(entry["message"])["message"] for entry in opened.driver.get_log("performance")]
     own = [

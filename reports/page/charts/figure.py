@@ -143,6 +143,7 @@ def _inlined(svg: str, label: str) -> str:
         raise ValueError("not an SVG drawing")
     drawn = re.sub(r'"(#0[ab]000\d)"', lambda found: f'"var({VARIABLES[found[1]]})"', body[1])
     drawn = drawn.replace('font-family="sans-serif"', 'font-family="inherit"')
+    drawn = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", drawn)
     return f'<svg class="chart" viewBox="{size[1]}" role="img" aria-label="{_attribute(label)}">{drawn}</svg>'
 
 

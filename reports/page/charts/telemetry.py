@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import altair as alt
@@ -77,12 +79,25 @@ def stretches(run: Run, quantity: Quantity) -> list[Stretch]:
             None,
         )
         if series is not None:
-            scaled = tuple(quantity.scale * float(value) for value in series["values"])
+            seconds, readings = _trusted(series, rate=quantity.name == "utilization")
+            scaled = tuple(quantity.scale * value for value in readings)
             name = names.get(case.id, case.id) + (" again" if case.again else "")
             drafts = case.point.strategy != "plain"
-            found.append(Stretch(name, drafts, clock, tuple(map(float, series["seconds"])), scaled))
+            found.append(Stretch(name, drafts, clock, seconds, scaled))
         clock += _window(case)
     return found
+
+
+def _trusted(series: Mapping[str, Any], *, rate: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Times and readings; of a rate only those over at least half a usual period since the reading before:
+    counters advance in ticks, and over less they tell of the tick, up to several times what the machine can do."""
+    seconds, readings = tuple(map(float, series["seconds"])), tuple(map(float, series["values"]))
+    gaps = [later - earlier for earlier, later in pairwise((0.0, *seconds))]
+    if not rate or len(gaps) < 3:
+        return seconds, readings
+    least = median(gaps) / 2
+    kept = [place for place, gap in enumerate(gaps) if gap >= least]
+    return tuple(seconds[place] for place in kept), tuple(readings[place] for place in kept)
 
 
 def telemetry(run: Run) -> Figure | Missing:

@@ -22,8 +22,8 @@ function sort(button) {
   const body = header.closest("table").tBodies[0];
   const numeric = header.classList.contains("number");
   const before = header.getAttribute("aria-sort");
-  const first = numeric ? "descending" : "ascending";
-  const second = numeric ? "ascending" : "descending";
+  const first = header.dataset.first;
+  const second = first === "ascending" ? "descending" : "ascending";
   const order = before === first ? second : first;
   for (const other of header.parentElement.querySelectorAll("[aria-sort]")) other.setAttribute("aria-sort", "none");
   header.setAttribute("aria-sort", order);
@@ -32,13 +32,20 @@ function sort(button) {
   said.textContent = `Sorted by ${button.textContent.trim()}, ${order}`;
 }
 
+// A number is found whole: k=1 is neither k=10 nor part of p=0.1.
+function wanted(word) {
+  const begins = /^\d/.test(word) ? "(?<![\\d.])" : "";
+  const ends = /\d$/.test(word) ? "(?!\\d|\\.\\d)" : "";
+  return new RegExp(begins + word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&") + ends);
+}
+
 function filter(input) {
-  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean).map(wanted);
   const rows = [...document.getElementById(input.dataset.table).tBodies[0].rows];
   let shown = 0;
   for (const row of rows) {
     const text = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => text.includes(word));
+    row.hidden = !words.every((word) => word.test(text));
     shown += !row.hidden;
   }
   input.parentElement.querySelector("output").textContent = `${shown} of ${rows.length} cases`;
@@ -77,11 +84,16 @@ document.addEventListener("input", (event) => {
   if (event.target.dataset.table) filter(event.target);
 });
 
+// Two pages unless the tables are asked for.
+const everything = document.getElementById("print-tables");
 let closed = [];
 addEventListener("beforeprint", () => {
+  document.documentElement.classList.toggle("with-tables", everything.checked);
+  if (!everything.checked) return;
   closed = [...document.querySelectorAll("details:not([open])")];
   for (const each of closed) each.open = true;
 });
 addEventListener("afterprint", () => {
   for (const each of closed) each.open = false;
+  closed = [];
 });

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from planted_runs import ENGINE, assisted, case, plain
 
+from reports.page.case_table import case_rows
 from reports.page.reproduce import case_command, case_settings, run_command
-from reports.page.run_page import case_rows, page, section, verdict, write_page
+from reports.page.run_page import page, section, verdict, write_page
 from reports.record.published import read_any
 from reports.record.run import RunFileError
 from reports.views.headline import headline
@@ -152,7 +153,7 @@ def test_rows_are_sorted_fastest_first_and_tell_why_a_case_has_no_figures(plante
     rows = case_rows(run)
 
     assert [row.id for row in rows] == [FAST, BASE, lost.id]
-    assert [cell.text for cell in rows[0].cells[:4]] == ["2.00 [2.00, 2.00]", "20.0", "50.0", "2/2"]
+    assert [cell.text for cell in rows[0].cells[:4]] == ["2.00 [2.00, 2.00]", "20.0", "2/2", ""]
     assert rows[2].outcome == "oom: out of memory"
     assert {cell.text for cell in rows[2].cells} == {""}
     assert [row.best for row in rows] == [True, False, False]

@@ -17,7 +17,8 @@ from planted_runs import ENGINE, HEADER, case, plain
 
 from reports.advice.candidates import advise
 from reports.numbers.reading import read_measured
-from reports.page.run_page import case_rows, verdict
+from reports.page.case_table import case_rows
+from reports.page.run_page import verdict
 from reports.record.run import CaseResult, Run, RunFileError
 from reports.views import advice_text, claims_text, exports
 from reports.views.headline import headline, interval_text
