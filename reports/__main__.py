@@ -6,9 +6,9 @@ import argparse
 import importlib
 import os
 import sys
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 
-from reports.record.plain_text import one_line, tolerate_any_text
+from reports.record.plain_text import fenced, one_line, tolerate_any_text
 from reports.record.run import RunFileError
 
 UNUSABLE = 2
@@ -35,6 +35,11 @@ COMMANDS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code, also where nobody reads the answer to its end."""
     tolerate_any_text()
+    with redirect_stdout(fenced(sys.stdout)), redirect_stderr(fenced(sys.stderr)):
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     options.exit_code = 0  # a command with a verdict sets it before it prints
     try:

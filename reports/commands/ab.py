@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.gate import add_rules, noise_of, rules_of
+from reports.record.plain_text import without_markup
 from reports.record.run import Run, RunFileError
 
 INTERRUPTED = 130
@@ -60,7 +61,7 @@ def ab(options: argparse.Namespace) -> int:
     print_sheet(ratios)
     print_gate(found)
     if options.markdown:
-        text = f"{markdown(found)}\n{ratios.title}\n\n{markdown_of(ratios)}\n"
+        text = without_markup(f"{markdown(found)}\n{ratios.title}\n\n{markdown_of(ratios)}\n")
         _write("--markdown", options.markdown, text, append=True)
     if options.junit:
         _write("--junit", options.junit, junit(found))

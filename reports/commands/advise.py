@@ -10,6 +10,7 @@ from typing import Any
 
 from reports.commands.warning import warn
 from reports.record.amounts import bytes_of
+from reports.record.plain_text import without_markup
 from reports.record.run import RunFileError
 
 
@@ -45,7 +46,7 @@ def advise(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(advice_text.as_json(found, without), indent=1, allow_nan=False))
     elif options.format == "markdown":
-        print(advice_text.markdown(found, without))
+        print(without_markup(advice_text.markdown(found, without)))
     else:
         advice_text.terminal(found, without)
     return 0

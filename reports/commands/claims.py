@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
+from reports.record.plain_text import without_markup
 from reports.record.run import Run, RunFileError
 
 
@@ -37,7 +38,7 @@ def claims(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(as_json(columns), indent=2))
     elif options.format == "markdown":
-        print(markdown(columns))
+        print(without_markup(markdown(columns)))
     else:
         print_claims(columns, every=options.details)
     warn(column.run for column in columns)

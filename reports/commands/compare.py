@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from reports.record.plain_text import without_markup
 from reports.record.run import RunFileError
 
 FORMATS = ("terminal", "markdown", "json", "csv")
@@ -42,9 +43,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.format == "terminal":
         changes_text.print_comparisons(found)
     else:
-        print(
-            {"markdown": changes_text.markdown, "json": changes_text.as_json, "csv": changes_text.as_csv}[
-                options.format
-            ](found)
-        )
+        views = {"json": changes_text.as_json, "csv": changes_text.as_csv}
+        markdown = options.format == "markdown"
+        print(without_markup(changes_text.markdown(found)) if markdown else views[options.format](found))
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.commands.warning import warn
+from reports.record.plain_text import without_markup
 from reports.record.run import RunFileError
 
 FORMATS = ("github-action-benchmark", "bencher", "csv", "parquet", "pytest-benchmark", "markdown")
@@ -85,4 +86,4 @@ def _content(options: argparse.Namespace) -> bytes:
         return exports.pytest_benchmark(run).encode()
     from reports.views.pull_request import comment
 
-    return comment(run).encode()
+    return without_markup(comment(run)).encode()

@@ -72,6 +72,7 @@ def noise_of(options: argparse.Namespace, head: Any) -> Any:
 
 def write(found: Any, form: str, output: Path | None) -> None:
     """The verdict in a format, printed, or written to a file with the headline printed."""
+    from reports.record.plain_text import without_markup
     from reports.record.run import RunFileError
     from reports.views.gate_formats import github_annotations, junit, sarif
     from reports.views.gate_text import headline, markdown, print_gate
@@ -79,7 +80,12 @@ def write(found: Any, form: str, output: Path | None) -> None:
     if form == "terminal" and output is None:
         print_gate(found)
         return
-    views = {"markdown": markdown, "junit": junit, "sarif": sarif, "github": github_annotations}
+    views = {
+        "markdown": lambda found: without_markup(markdown(found)),
+        "junit": junit,
+        "sarif": sarif,
+        "github": github_annotations,
+    }
     if output is None:
         print(views[form](found), end="")
         return

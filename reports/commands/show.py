@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.commands.choosing import add_choice, add_price, price_of
 from reports.numbers.reading import read_measured
+from reports.record.plain_text import without_markup
 from reports.views.tables import Asked, csv_table, json_page, markdown_page, print_run
 
 
@@ -28,6 +29,8 @@ def show(options: argparse.Namespace) -> int:
         print_run(run, asked=asked)
     elif options.format == "csv":
         print(csv_table(run, asked), end="")
+    elif options.format == "markdown":
+        print(without_markup(markdown_page(run, asked)))
     else:
-        print({"markdown": markdown_page, "json": json_page}[options.format](run, asked))
+        print(json_page(run, asked))
     return 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from reports.record.plain_text import one_line
 from reports.record.run import Run
+
+LONGEST_WARNING = 1000
 
 
 def warn(runs: Iterable[Run]) -> None:
@@ -16,4 +19,4 @@ def warn(runs: Iterable[Run]) -> None:
 def tell(warnings: Iterable[str]) -> None:
     """Print every warning once, on its own line of standard error."""
     for one in dict.fromkeys(warnings):
-        print(f"reports: {one}", file=sys.stderr)
+        print(f"reports: {one_line(one, LONGEST_WARNING)}", file=sys.stderr)

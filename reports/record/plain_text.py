@@ -2,23 +2,54 @@
 
 The one place that escapes and cuts: what is not printable (control characters, terminal escapes, marks that turn the
 direction of writing, halves of surrogate pairs) is written as Python would write it, so that nothing acts on a terminal
-and everything can be encoded.
+and everything can be encoded. Tokens and passwords are hidden on the way.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from io import TextIOWrapper
+import unicodedata
+from collections.abc import Container
+from typing import Any, TextIO, cast
+
+from reports.record.private import known_secrets, without_secrets
 
 LONGEST = 400
 """Characters of a reason: two or three lines of a terminal."""
+LONGEST_VALUE = 2000
+"""Characters of any other text that is read from a file."""
+_TAG = re.compile(r"<(?=[a-zA-Z/!?])(?!/?(?:details|summary|br)>)")
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:
-    """Fold white space, escape what is not printable, and cut what is longer than `longest` characters."""
+    """Fold white space, escape what is not printable, hide secrets, cut what is longer than `longest` characters."""
     words = " ".join(str(text)[: 20 * longest].split())
-    return shortened(printable(words[: 2 * longest]), longest)
+    return shortened(printable(without_secrets(words)[: 2 * longest]), longest)
+
+
+def cleaned(value: Any, but: Container[str] = ()) -> Any:
+    """A value as JSON has it, with every text in it, keys included, printable, without secrets, and not endless.
+
+    Line ends stay, for those who show a text to fold or to keep. but: keys whose values stay as they are. Raises
+    RecursionError for one that is nested too deeply.
+    """
+    secrets = known_secrets()
+
+    def clean(one: Any) -> Any:
+        if isinstance(one, str):
+            plain = without_secrets(one[: 4 * LONGEST_VALUE], secrets)
+            return shortened("\n".join(map(printable, plain.split("\n"))), LONGEST_VALUE)
+        if isinstance(one, dict):
+            return {clean(key): each if key in but else clean(each) for key, each in one.items()}
+        if isinstance(one, list | tuple):
+            holds_texts = any(isinstance(each, str | dict | list | tuple) for each in one)
+            return [clean(each) for each in one] if holds_texts else one
+        return one
+
+    return clean(value)
 
 
 def printable(text: str) -> str:
@@ -55,26 +86,71 @@ def tolerate_any_text(*files: object) -> None:
     A terminal in the C locale takes ASCII only, and a name with other letters must not end a run.
     """
     for file in files or (sys.stdout, sys.stderr):
-        if isinstance(file, TextIOWrapper):
+        if isinstance(file, io.TextIOWrapper):
             file.reconfigure(errors="backslashreplace")
+
+
+def without_markup(markdown: str) -> str:
+    """Markdown in which names from outside make no HTML; folding sections and line breaks are the views' own.
+
+    Blocks of code stay as they are.
+    """
+    blocks = re.split(r"(^```.*?^```)", markdown, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if place % 2 else _TAG.sub("&lt;", part) for place, part in enumerate(blocks))
+
+
+class Fence(io.TextIOBase):
+    """A text file through which nothing goes that acts on a terminal; colours go through to one, and nowhere else."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.file.encoding
+
+    @property
+    def buffer(self) -> Any:
+        """What takes bytes, as they are."""
+        return self.file.buffer
+
+    def write(self, text: str) -> int:
+        parts = _STYLE.split(text) if self.file.isatty() else [text]
+        self.file.write("".join(part if place % 2 else _harmless(part) for place, part in enumerate(parts)))
+        return len(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def isatty(self) -> bool:
+        return self.file.isatty()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+
+def fenced(file: TextIO) -> TextIO:
+    """The file behind a fence; one that stands behind one already is left alone."""
+    return file if isinstance(file, Fence) else cast(TextIO, Fence(file))
+
+
+def _harmless(text: str) -> str:
+    lines = text.split("\r\n")
+    return "\r\n".join(line.translate(_ESCAPES) for line in lines)
+
+
+class _Escapes(dict[int, str]):
+    """What every character is written as, worked out when it is first met. Spaces, tabs and line feeds stay."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        kept = character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs"
+        self[code] = character if kept else _escaped(character)
+        return self[code]
+
+
+_ESCAPES = _Escapes()
 
 
 def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-
-
-_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", re.IGNORECASE)
-_TOKEN = re.compile(r"\b(hf|api_org|sk|ghp|github_pat|glpat|wandb)_[A-Za-z0-9_]{16,}")
-_PART = r"[^\s/'\"<>|:,;()\[\]{}*]+"
-_PLACE = re.compile(rf"(?<![\w./~*}}-])(?:~|/(?!(?:proc|sys|dev)/){_PART})/(?:{_PART}/)*({_PART})?")
-
-
-def discreet(text: str) -> str:
-    """A text for files that are shared: of absolute paths the last name, of addresses and tokens nothing secret.
-
-    Paths of the system that tell nothing of its user (/proc, /sys, /dev) stay.
-    """
-    if "/" not in text and "_" not in text:
-        return text
-    text = _TOKEN.sub(r"\1_...", _PASSWORD.sub(r"\1", text)).replace("file:///", "file:/")
-    return _PLACE.sub(lambda path: path[1] or "folder", text)

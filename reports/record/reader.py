@@ -16,6 +16,7 @@ import orjson
 
 from reports.record.checked import Misfit, cut, fitted, refuse_not_finite, unknown_to
 from reports.record.lines import LINES, SCHEMA, CaseLine, CompletionLine, RoundLine, VerdictLine
+from reports.record.plain_text import cleaned, shortened
 from reports.record.run import INTERRUPTED, CaseResult, Completion, Round, Run, RunFileError, Sample
 from reports.record.settings import PARTS, current_id
 from reports.record.unfinished import Left, Unfinished
@@ -26,6 +27,9 @@ _DAMAGED = "the file is damaged, measure again"
 _ANOTHER_KIND = "not a run file; expected the .jsonl that `pytest perf_tests` writes"
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 """Where runs are written that name no file, which `last` means."""
+_NOT_SHOWN = ("samples", "repeats", "warm_ups", "completion")
+"""Keys of figures, and of a model's own words, which are kept as they are."""
+_REASONS = {"reason", "detail", "disturbed"}
 T = TypeVar("T")
 
 
@@ -354,4 +358,10 @@ def _lines(path: Path, warnings: list[str], parse: Callable[[bytes], Any]) -> It
             if not isinstance(line, dict):
                 raise RunFileError(f"{path}: line {number} is not a JSON object; {what}")
             what = _DAMAGED
+            try:
+                line = cleaned(line, but=_NOT_SHOWN)
+            except RecursionError:
+                raise RunFileError(f"{path}: line {number} is nested too deeply; {_DAMAGED}") from None
+            for key in _REASONS & line.keys():
+                line[key] = shortened(line[key]) if isinstance(line[key], str) else line[key]
             yield number, offset, line

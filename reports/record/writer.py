@@ -17,7 +17,7 @@ from typing import IO, Any
 from weakref import WeakSet
 
 from reports.record.lines import SCHEMA
-from reports.record.plain_text import discreet
+from reports.record.private import discreet
 from reports.record.run import CaseResult, Completion, Round, RunWriteError, Sample
 from reports.record.settings import PARTS
 

@@ -6,7 +6,16 @@ import io
 
 import pytest
 
-from reports.record.plain_text import one_line, printable, shortened, tolerate_any_text, with_its_letters
+from reports.record.plain_text import (
+    cleaned,
+    fenced,
+    one_line,
+    printable,
+    shortened,
+    tolerate_any_text,
+    with_its_letters,
+    without_markup,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +64,39 @@ def test_a_name_read_in_an_ascii_locale_gets_its_letters_back() -> None:
     assert with_its_letters("模-ü".encode().decode("ascii", "surrogateescape")) == "模-ü"
     assert with_its_letters("模-ü") == "模-ü"
     assert with_its_letters("latin-\udcfc") == "latin-\ufffd"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_nothing_goes_through_a_fence_that_acts_on_a_terminal_but_its_colours(kind: type[io.StringIO]) -> None:
+    file = kind()
+    fence = fenced(file)
+    assert fenced(fence) is fence
+    print(
+        "\x1b[1;31mred\x1b[0m\x1b[2J\x1b]0;title\x07 \x9b2J\rgone\u202e\ttab \xa0│ é模 \ud83d\r\nend",
+        file=fence,
+        flush=True,
+    )
+    colours = ("\x1b[1;31m", "\x1b[0m") if kind is Terminal else ("\\x1b[1;31m", "\\x1b[0m")
+    assert file.getvalue() == (
+        f"{colours[0]}red{colours[1]}\\x1b[2J\\x1b]0;title\\x07 \\x9b2J\\rgone\\u202e\ttab \xa0│ é模 \\ud83d\r\nend\n"
+    )
+    assert (fence.isatty(), fence.encoding) == (kind is Terminal, file.encoding)
+
+
+def test_values_are_cleaned_at_any_depth_and_figures_stay() -> None:
+    value = {"a\x1b": [{"b": "c\x07", "kept": "d\x07"}, 1.5, None], "series": [1, 2], "long": "x" * 5_000}
+    made = cleaned(value, but=("kept",))
+    assert made["a\\x1b"] == [{"b": "c\\x07", "kept": "d\x07"}, 1.5, None]
+    assert made["series"] is value["series"] and len(made["long"]) == 2_000
+
+
+def test_names_make_no_markup_in_markdown_and_code_stays() -> None:
+    text = "a <img src=x> </td> <!-- p < 0.05 <details> x<br>y\n```\nif a <b:\n```\n<details open>"
+    assert without_markup(text) == (
+        "a &lt;img src=x> &lt;/td> &lt;!-- p < 0.05 <details> x<br>y\n```\nif a <b:\n```\n&lt;details open>"
+    )
