@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class _Samples:
 def named_run(path: Path) -> Path:
     """The run file that a name stands for: itself, or the newest in a folder; raises RunFileError for one without."""
     folder = RUNS if str(path) == "last" and not path.exists() else path
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # pathlib's own raises for a name that is too long
         return path
     runs = [file for file in folder.glob("*.jsonl") if _begins_as_run(file)]
     if not runs:
