@@ -338,6 +338,7 @@ def test_print_is_two_pages_unless_all_tables_are_asked_for(opened: Opened) -> N
 def test_whatever_a_reader_does_asks_for_nothing_and_logs_no_error(opened: Opened) -> None:
     """Runs last, over all that the other tests did."""
     opened.looks(1440)
+    opened.js("for (const each of document.querySelectorAll('.scroll')) each.scrollLeft = 0")
     opened.all(".cases th[aria-sort] button")[1].click()
     events = [json.loads(entry["message"])["message"] for entry in opened.driver.get_log("performance")]
     own = [

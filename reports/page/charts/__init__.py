@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports.page.charts import acceptance, lengths, pareto, solved, speedup_chart, telemetry, time_split
+from reports.page.charts import (
+    acceptance,
+    lengths,
+    machine_chart,
+    pareto,
+    race_chart,
+    solved,
+    speedup_chart,
+    telemetry,
+    time_split,
+)
 from reports.page.charts.figure import Figure, Missing
 from reports.record.run import Run
 
 CHARTS: tuple[Callable[[Run], Figure | Missing], ...] = (
     speedup_chart.speedups,
     pareto.pareto,
+    race_chart.race,
     time_split.time_split,
     acceptance.acceptance,
+    machine_chart.machine,
     telemetry.telemetry,
     lengths.lengths,
     solved.solved,
