@@ -13,12 +13,14 @@ import pytest
 
 from fixtures.engines.transformers.models.frames import without_frames
 from fixtures.estimate.asked import check_estimate, estimate_lines
-from fixtures.measuring.case import CaseFailed, CaseSkipped, EnoughMeasured
+from fixtures.measuring.case import CaseFailed, CaseSkipped
 from fixtures.measuring.turns import turns_asked_for
 from fixtures.study import options
 from fixtures.study.study import EngineKey, StudyError
 from fixtures.suite import disturbances, gating, items
 from fixtures.suite.session import BenchSession
+from fixtures.suite.solving import failed_to_load
+from fixtures.suite.solving import solve as solve_problems
 from fixtures.suite.tracking import check_tracking
 from reports.record.plain_text import one_line, tolerate_any_text
 from reports.record.reader import read_run
@@ -88,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.Item]) -> None:
     try:
-        left_out = items.order(session, collected)
+        left_out = items.collect(session, collected)
     except StudyError as error:
         raise pytest.UsageError(str(error)) from None
     if left_out:
@@ -97,7 +99,7 @@ def _order(config: pytest.Config, session: BenchSession, collected: list[pytest.
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
-    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
     if bench is None or not (planned or bench.nothing_left) or session.config.option.collectonly:
         return
     try:
@@ -108,6 +110,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         bench.begin(planned)
     except (ValueError, CaseFailed) as error:
         raise pytest.UsageError(one_line(error, LONGEST_REFUSAL)) from None
+    items.in_order(bench, session.items)
     session.config.stash[BEGUN] = True
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
@@ -119,7 +122,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     bench = session.config.stash.get(SESSION, None)
     if given is None or bench is None:
         return
-    planned = [case for item in session.items if (case := items.expected_of(item)) is not None]
+    planned = [case for item in session.items if (case := items.case_of(item)) is not None]
     session.config.stash[ESTIMATED] = estimate_lines(bench.study, planned, given)
 
 
@@ -139,37 +142,43 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine | BaseException]:
 @pytest.fixture
 def point(request: pytest.FixtureRequest) -> Any:
     """How the engine decodes in this case."""
-    return request.param.case.point
+    planned: items.Planned = request.param
+    return planned.case.point
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Measure the block of the item's case, before anything of pytest limits or watches this one test."""
+    if item.config.stash.get(BEGUN, False):
+        case = items.case_of(item)
+        if case is not None and case.experiment != "humaneval":
+            again = bool(gating.confirming_note(item))
+            try:
+                item.config.stash[SESSION].measure_until(case, again=again)
+            except RunWriteError as lost:
+                _stop(lost)
+    return (yield)
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, benchmark: Any, engine: Any) -> Callable[..., CaseResult]:
-    """Time this test's case, one round per prompt, and write it to the run file."""
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], CaseResult]:
+    """What was measured of this test's case, in turn with the others; its rounds are told to pytest-benchmark."""
     bench = request.config.stash[SESSION]
-    case = items.case_of(request.node)
-    assert case is not None
+    planned = items.planned_of(request.node)
+    assert planned is not None
+    again = bool(gating.confirming_note(request.node))
 
-    def timed(function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
+    def run() -> CaseResult:
         try:
-            benchmark.pedantic(function, setup=setup, rounds=rounds, iterations=1, warmup_rounds=0)
-        except EnoughMeasured:
-            benchmark.has_error = False  # its rounds so far are this case's statistics
-            raise
-
-    def run(*, again: bool = False) -> CaseResult:
-        try:
-            if isinstance(engine, BaseException):
-                raise bench.failed_to_load(case, engine, again=again)
-            note = gating.confirming_note(request.node)
-            result = bench.measure(case, engine, timed, again=again or bool(note), note=note)
+            result = bench.handed_over(planned.case, again=again)
         except (CaseSkipped, CaseFailed) as over:
             _end(over)
-        except RunWriteError as lost:
-            _stop(lost)
-        except pytest.fail.Exception as ended:  # by a plugin: where in the libraries it struck helps nobody
-            ended.pytrace = False
-            raise
-        benchmark.extra_info.update(case=case.id, again=again, **result.metrics)
+        clock = request.node.get_closest_marker("benchmark").kwargs["timer"]
+        seconds = [sample.seconds for sample in result.samples]
+        for each in seconds:
+            clock.tell(each)
+        benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1, warmup_rounds=0)
+        benchmark.extra_info.update(case=result.id, again=again, **result.metrics)
         return result
 
     return run
@@ -185,8 +194,8 @@ def solve(request: pytest.FixtureRequest, engine: Any) -> Callable[[], CaseResul
     def run() -> CaseResult:
         try:
             if isinstance(engine, BaseException):
-                raise bench.failed_to_load(case, engine)
-            return bench.solve(case, engine)
+                raise failed_to_load(bench, case, engine)
+            return solve_problems(bench, case, engine)
         except (CaseSkipped, CaseFailed) as over:
             _end(over)
         except RunWriteError as lost:
@@ -245,4 +254,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(BEGUN, False):
         bench = config.stash[SESSION]
         print_run(read_run(bench.path), terminalreporter)
-        terminalreporter.write_line(items.closing_line(bench))
+        for line in bench.closing_lines():
+            terminalreporter.write_line(line)

@@ -42,6 +42,7 @@ class Sample:
     first_tokens is how many tokens the first forward of the target yielded (their time is ttft_seconds).
     round, turn: which round of its block, counted over all visits, and the place in it over all cases; None where
     cases did not take turns. visit: which visit of the block. started: seconds since its session began, monotonic.
+    next_assist_toks: tokens that an adaptive schedule drafts first in the case's next generation.
     """
 
     prompt: Count
@@ -68,6 +69,7 @@ class Sample:
     turn: Count | None = None
     visit: Count = 0
     started: Duration | None = None
+    next_assist_toks: Duration | None = None
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fixtures.suite.session import REPEAT_PROMPTS
 from reports.record.reader import read_run
 from reports.record.writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[2]
+REPEAT_PROMPTS = 20
 
 
 def stopped(arguments: list[str], results: Path, cases: int, kind: signal.Signals) -> subprocess.Popen[str]:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixtures.engines.transformers.models.engine import Engine
-from fixtures.measuring import case as measuring
 from fixtures.measuring.allowance import FLOOR_SECONDS, allowance
 from fixtures.measuring.case import CaseFailed
-from fixtures.measuring.examination import Examiner
 from fixtures.measuring.turns import TurnTaker
-from fixtures.study.pairs import find_pair
-from fixtures.study.study import Case, DecodingPoint, EngineKey, Study, Sweep, Workload
+from fixtures.study.study import Case, DecodingPoint, EngineKey
 from fixtures.study.study_file import load_study
 from fixtures.suite.session import BenchSession
 from reports.gate.faults import unmeasured
@@ -25,73 +19,31 @@ from reports.numbers.speedups import speedup
 from reports.record.reader import read_run
 from reports.record.run import INTERRUPTED, CaseResult, Sample
 from reports.record.writer import RunWriter
+from tests.unit.small_runs import (
+    BASELINE,
+    LOOKUP,
+    WORKLOAD,
+    before_each,
+    begun,
+    make_quick,
+    measure_all,
+    slow_at,
+    small_study,
+)
 
-WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
 L4_PLAIN = Sample(prompt=0, seconds=128 / 15.499, new_tokens=128, target_forwards=128, output_sha256="")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Load = Callable[..., Engine]
+ORDERS = pytest.mark.parametrize("order", ["rounds", "blocks"])
 
 
 @pytest.fixture(autouse=True)
-def _no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the device could do at best takes seconds to measure, and nothing here asks for it."""
-    monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
 
 
-class Rounds:
-    """Runs set-up and function by turns, as pytest-benchmark does; before round `at` something happens."""
-
-    def __init__(self, at: int = -1, happens: Callable[[], None] = lambda: None) -> None:
-        self.at, self.happens, self.prompts = at, happens, list[int]()
-
-    def __call__(self, function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
-        for number in range(rounds):
-            if number == self.at:
-                self.happens()
-            _, inputs = setup()
-            self.prompts.append(inputs["prompt"])
-            function(**inputs)
-
-
-class Clock:
-    """Stands in for the module `time` where a case looks at its time limit: it moves when it is told to."""
-
-    perf_counter = staticmethod(time.perf_counter)
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def too_long(self) -> None:
-        self.now += 1.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(measuring, "time", made)
-    return made
-
-
-def study(**settings: Any) -> Study:
-    pair = find_pair("synthetic-tiny")
-    return Study("unit", "", (pair,), (Sweep("baseline", {"dtype": ("fp32",)}),), WORKLOAD, warmup=0, **settings)
-
-
-def session(path: Path, *, resume: bool = False, **settings: Any) -> BenchSession:
-    made = BenchSession(study(**settings), path, resume=resume, argv=[])
-    made.begin(made.cases)
-    return made
-
-
-def measure(bench: BenchSession, load: Load, rounds: Rounds, number: int = 0) -> CaseResult:
-    case = bench.cases[number]
-    engine = load()
-    engine.key = case.engine
-    return bench.measure(case, engine, rounds)
+def prompts_of(result: CaseResult) -> list[int]:
+    return [sample.prompt for sample in result.samples]
 
 
 def test_the_original_study_does_not_run_into_a_limit_on_its_own_card() -> None:
@@ -112,14 +64,16 @@ def test_a_limit_has_a_floor_and_says_where_it_comes_from() -> None:
     assert allowance(long, None, (L4_PLAIN,), 5).seconds == FLOOR_SECONDS, "of the prompts that are decoded"
 
 
+@ORDERS
 def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(
-    tmp_path: Path, tiny_engine: Load, clock: Clock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    bench = session(tmp_path / "run.jsonl", case_timeout=0.3)
-    result = measure(bench, tiny_engine, Rounds(3, clock.too_long))
+    slow_at(monkeypatch, lambda prompt: 60.0 if prompt == 2 else 0.0)
+    bench = begun(small_study(case_timeout=30.0, order=order), tmp_path / "run.jsonl")
+    (result,) = measure_all(bench)
     assert result.status == "ok"
-    assert [sample.prompt for sample in result.samples] == [0, 1, 2]
-    assert result.notes == ("3 of 5 prompts: over its time limit of 0.3 s (case_timeout)",)
+    assert prompts_of(result) == [0, 1, 2]
+    assert result.notes == ("3 of 5 prompts: over its time limit of 30 s (case_timeout)",)
     bench.abandon()
     run = read_run(bench.path)
     (written,) = run.cases
@@ -128,29 +82,35 @@ def test_over_its_limit_a_case_with_enough_samples_ends_well_and_says_so(
     assert unmeasured(dataclasses.replace(written, facts={}), run) == ("unmeasured", "3 of 5 prompts")
 
 
+@ORDERS
 def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(
-    tmp_path: Path, tiny_engine: Load, clock: Clock
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    first = session(tmp_path / "run.jsonl", case_timeout=0.3)
-    with pytest.raises(CaseFailed, match=r"timeout: over its time limit .* after 2 samples; raise it by --case"):
-        measure(first, tiny_engine, Rounds(2, clock.too_long))
-    first.abandon()
+    with monkeypatch.context() as patched:
+        slow_at(patched, lambda prompt: 60.0 if prompt == 1 else 0.0)
+        first = begun(small_study(case_timeout=30.0, order=order), tmp_path / "run.jsonl")
+        measure_all(first)
+        with pytest.raises(CaseFailed, match=r"timeout: over its time limit .* after 2 samples; raise it by --case"):
+            first.handed_over(first.cases[0])
+        first.abandon()
     (stopped,) = read_run(first.path).cases
     assert (stopped.status, len(stopped.samples)) == ("timeout", 2)
 
-    second = session(first.path, resume=True, case_timeout=60.0)  # another limit is not another study
-    rounds = Rounds()
-    result = measure(second, tiny_engine, rounds)
-    assert rounds.prompts == [2, 3, 4]
+    second = begun(small_study(case_timeout=600.0, order=order), first.path, resume=True)  # it is no other study
+    decoded: list[int] = []
+    before_each(monkeypatch, lambda _, prompt: decoded.append(prompt))
+    (result,) = measure_all(second)
+    assert decoded == [2, 3, 4]
     assert result.samples[:2] == stopped.samples
-    assert [sample.prompt for sample in result.samples] == [0, 1, 2, 3, 4]
+    assert prompts_of(result) == [0, 1, 2, 3, 4]
     assert result.notes == ("2 prompts measured before the run was resumed",)
     assert result.facts["prompts_kept"] == 2
     assert second.split()["timed"] == pytest.approx(sum(sample.seconds for sample in result.samples[2:]))
     second.abandon()
-    assert session(first.path, resume=True).is_done(second.cases[0])
+    assert BenchSession(second.study, first.path, resume=True, argv=[]).plan.is_done(second.cases[0])
 
 
+@ORDERS
 @pytest.mark.parametrize(
     ("status", "reason", "prompts", "again"),
     [
@@ -160,10 +120,17 @@ def test_what_a_case_measured_before_it_was_stopped_is_not_measured_again(
     ],
 )
 def test_only_what_still_stands_is_taken_over(
-    tmp_path: Path, tiny_engine: Load, status: Any, reason: str, prompts: str, again: list[int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+    status: Any,
+    reason: str,
+    prompts: str,
+    again: list[int],
 ) -> None:
-    first = session(tmp_path / "run.jsonl")
-    result = measure(first, tiny_engine, Rounds())
+    study = small_study(order=order)
+    first = begun(study, tmp_path / "run.jsonl")
+    (result,) = measure_all(first)
     first.abandon()
     sha256 = result.workload.prompts_sha256 if prompts == "same" else "others"
     workload = dataclasses.replace(result.workload, prompts_sha256=sha256)
@@ -173,10 +140,12 @@ def test_only_what_still_stands_is_taken_over(
     lines = first.path.read_text().splitlines()
     first.path.write_text("\n".join([lines[0], lines[-1]]) + "\n")
 
-    second = session(first.path, resume=True)
-    rounds = Rounds()
-    assert len(measure(second, tiny_engine, rounds).samples) == 5
-    assert rounds.prompts == again
+    second = begun(study, first.path, resume=True)
+    decoded: list[int] = []
+    before_each(monkeypatch, lambda _, prompt: decoded.append(prompt))
+    (anew,) = measure_all(second)
+    assert prompts_of(anew) == [0, 1, 2, 3, 4]
+    assert decoded == again
     second.abandon()
 
 
@@ -190,27 +159,31 @@ class Alone(TurnTaker):
         return 0.0
 
 
+@ORDERS
 @pytest.mark.parametrize(("turns", "prompts"), [(None, 3), (Alone(), 5)], ids=["alone", "by turns"])
-def test_a_time_budget_leaves_prompts_out_and_says_so(
-    tmp_path: Path, tiny_engine: Load, turns: TurnTaker | None, prompts: int, capfd: pytest.CaptureFixture[str]
+def test_a_time_budget_leaves_prompts_out_of_all_cases_alike_and_says_so(
+    tmp_path: Path, turns: TurnTaker | None, prompts: int, order: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    drafting = Sweep(
-        "speculative_decoding", {"dtype": ("fp32",), "strategy": ("prompt_lookup",), "assist_toks": (2, 3)}
-    )
-    budgeted = dataclasses.replace(study(time_budget=0.01), sweeps=(*study().sweeps, drafting))
-    bench = BenchSession(budgeted, tmp_path / "run.jsonl", resume=False, argv=[], turns=turns)
-    bench.begin(bench.cases)
-    results = [measure(bench, tiny_engine, Rounds(), number) for number in range(3)]
+    study = small_study(BASELINE, LOOKUP, time_budget=0.01, order=order)
+    bench = begun(study, tmp_path / "run.jsonl", turns=turns)
+    results = measure_all(bench)
     bench.end()
-    assert [len(result.samples) for result in results] == [prompts] * 3
+    assert [prompts_of(result) for result in results] == [list(range(prompts))] * 3
     run = read_run(bench.path)
     assert all(case.workload.num_samples == 5 for case in run.cases), "as planned: the same cases as elsewhere"
     if turns is not None:
         assert all(not case.notes for case in run.cases), "those who take turns decode the same prompts"
         return
+    for case in run.cases:
+        assert unmeasured(case, run) is None
+        assert case.facts["prompts_left_out"] == 2
+    for case in run.cases[1:]:
+        assert speedup(case, run) is not None, "over the three that both have"
+    output = capfd.readouterr().out
+    if order == "rounds":
+        assert output.count("leaves about 3 of 5 rounds") == 1, "told once"
+        return
     assert run.cases[0].notes == ("3 of 5 prompts: the rest of the time budget is for other cases",)
     for case in run.cases[1:]:
         assert case.notes == ("3 of 5 prompts: time budget of 0.01 s",)
-        assert unmeasured(case, run) is None
-        assert speedup(case, run) is not None, "over the three that both have"
-    assert capfd.readouterr().out.count("leaves 3 of 5 prompts a case") == 1, "told once"
+    assert output.count("leaves 3 of 5 prompts a case") == 1, "told once"

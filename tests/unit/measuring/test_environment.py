@@ -14,11 +14,14 @@ import torch
 from fixtures.measuring import quiet
 from fixtures.measuring.case import Measured
 from fixtures.measuring.environment import card_mark, cpu_model, environment, hardware
+from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, StudyError, Sweep, Workload
+from fixtures.suite.block_session import BlockSession
 from fixtures.suite.session import BenchSession
 from fixtures.telemetry import cards
 from fixtures.telemetry.conditions import Conditions, Observation
+from reports.record.writer import RunWriter
 
 CUDA = torch.device("cuda:0")
 SERIAL = "11111111-2222-3333-4444-555555555555"
@@ -31,6 +34,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def of(uuid: str, **facts: Any) -> None:
         properties = SimpleNamespace(name="NVIDIA L4", total_memory=22 << 30, major=8, minor=9, uuid=uuid)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 << 30, 22 << 30))
         monkeypatch.setattr(cards, "card_facts", lambda asked: facts if asked == uuid else {})
 
     return of
@@ -101,10 +105,19 @@ def test_another_card_of_the_model_goes_on_with_a_run_and_that_is_noted(
     study = Study("unit", "", (find_pair("synthetic-tiny"),), (Sweep("baseline"),), Workload("synthetic"))
 
     def notes(header: dict[str, Any]) -> tuple[str, ...]:
-        session = BenchSession(study, tmp_path / "run.jsonl", resume=False, argv=[])
+        path = tmp_path / "run.jsonl"
+        path.unlink(missing_ok=True)
+        writer = RunWriter(path)
+        writer.run({"study": study.describe(), "order": study.order, "environment": environment(CUDA)} | header)
+        writer.close()
+        session = BenchSession(study, path, resume=True, argv=[])
         session._device, session._environment = CUDA, environment(CUDA)
-        session._check_same_run(header)
-        return session._result(session.cases[0], "ok", Measured()).notes
+        session._writer, session._examiner = RunWriter(path), Examiner(study, CUDA)
+        try:
+            session._write_session({}, BlockSession(session, [], session._costs({})))
+        finally:
+            session._writer.close()
+        return session.result(session.cases[0], "ok", Measured()).notes
 
     assert notes(began) == ()
     card(SERIAL.replace("1", "9"), gpu_power_limit_watts=72.0)

@@ -18,8 +18,8 @@ from fixtures.engines.transformers.models import resident
 from fixtures.engines.transformers.models.engine import Loaded
 from fixtures.engines.transformers.models.resident import Residents
 from fixtures.engines.transformers.models.synthetic import tokenizer
-from fixtures.measuring import case as measuring
 from fixtures.measuring import memory
+from fixtures.measuring.case import Measured, measured_alone
 from fixtures.measuring.memory import Held, MemoryWatch
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Study, Workload
@@ -101,16 +101,33 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Allocator:
 
 
 def facts(residents: Residents, card: Allocator, target: str, draft: str | None, *, work: int = GIB) -> dict[str, Any]:
-    """The memory of a case that takes `work` bytes for its cache while it decodes."""
+    """The memory of a case that takes `work` bytes for its cache while it decodes, once warming up and once timed."""
     engine = residents.engine(EngineKey(PAIR.name, target, draft), PAIR)
-    watch = MemoryWatch(CARD, idle=engine.idle)
+    watch = MemoryWatch(CARD, held=engine.held)
+    with watch.alone():
+        decode(card, work)
+    generation(watch, card, work)
+    return told(watch)
+
+
+def decode(card: Allocator, work: int) -> None:
     card.take(work)
     card.give(work)
+
+
+def generation(watch: MemoryWatch, card: Allocator, work: int) -> None:
+    watch.begin()
+    decode(card, work)
+    watch.end()
+
+
+def told(watch: MemoryWatch) -> dict[str, Any]:
     return {name: value for name, value in watch.facts().items() if name != "host_rss_bytes"}
 
 
 def test_a_case_without_a_draft_is_not_charged_with_the_draft_that_is_there_for_others(card: Allocator) -> None:
     residents = Residents(CARD)
+    residents.keep([(EngineKey(PAIR.name, "none", draft), PAIR) for draft in (None, "none", "4bit")])
     alone = facts(residents, card, "none", None)
     assert alone == {
         "memory_allocated_bytes": 9 * GIB,
@@ -122,13 +139,13 @@ def test_a_case_without_a_draft_is_not_charged_with_the_draft_that_is_there_for_
     assert "idle_bytes" not in drafted, "the draft is its own"
     assert facts(residents, card, "none", None) == alone | {"idle_bytes": 2 * GIB}
     assert facts(residents, card, "none", "4bit")["memory_allocated_bytes"] == 10 * GIB
-    assert facts(residents, card, "none", None) == alone | {"idle_bytes": GIB}, "another draft, the same case"
+    assert facts(residents, card, "none", None) == alone | {"idle_bytes": 3 * GIB}, "both drafts, the same case"
 
 
 def test_what_models_hold_is_measured_and_not_what_loading_took(card: Allocator) -> None:
     residents = Residents(CARD)
     residents.engine(EngineKey(PAIR.name, "4bit", "4bit"), PAIR)
-    assert {role: loaded.held for role, (_, loaded) in residents._kept.items()} == {
+    assert {place.load.role: loaded.held for place, loaded in residents._kept.items()} == {
         "target": Held(3 * GIB, 3 * GIB),
         "draft": Held(GIB, GIB),
     }
@@ -142,26 +159,56 @@ def test_peaks_do_not_depend_on_the_order_of_cases(card: Allocator) -> None:
     assert facts(residents, card, "4bit", None, work=GIB) == small, "what the large case left is given back"
 
 
-def test_every_case_is_measured_with_what_is_idle_beside_its_engine(
+def test_a_peak_is_of_the_case_whose_turn_it_was(card: Allocator) -> None:
+    """Cases that take turns, one of which keeps a static cache between its generations: to others it is idle."""
+    engine = Residents(CARD).engine(EngineKey(PAIR.name, "4bit", None), PAIR)
+    small, large = (MemoryWatch(CARD, held=engine.held) for _ in range(2))
+    with small.alone():
+        decode(card, GIB)
+    with large.alone():
+        card.take(2 * GIB)  # and keeps it
+        decode(card, 6 * GIB)
+    for _ in range(2):
+        generation(small, card, GIB)
+        generation(large, card, 6 * GIB)
+    assert told(small) == {
+        "memory_allocated_bytes": 4 * GIB,
+        "memory_reserved_bytes": 4 * GIB,
+        "memory_device_bytes": 4 * GIB + CONTEXT,
+        "idle_bytes": 2 * GIB,
+    }
+    assert told(large) == {
+        "memory_allocated_bytes": 11 * GIB,
+        "memory_reserved_bytes": 11 * GIB,
+        "memory_device_bytes": 11 * GIB + CONTEXT,
+    }
+    assert card.allocated == 5 * GIB
+
+
+def test_of_a_device_that_others_use_what_it_holds_in_all_is_nobodys(card: Allocator) -> None:
+    engine = Residents(CARD).engine(EngineKey(PAIR.name, "4bit", None), PAIR)
+    watch = MemoryWatch(CARD, held=engine.held, shared=True)
+    with watch.alone():
+        decode(card, GIB)
+    assert told(watch) == {"memory_allocated_bytes": 4 * GIB, "memory_reserved_bytes": 4 * GIB}
+
+
+def test_every_case_is_measured_beside_what_its_own_models_hold(
     monkeypatch: pytest.MonkeyPatch, tiny_engine: Any
 ) -> None:
     seen: list[Held] = []
 
     class Seen(MemoryWatch):
-        def __init__(self, device: torch.device, *, idle: Held = memory.NOTHING, shared: bool = False) -> None:
-            seen.append(idle)
-            super().__init__(device, idle=idle, shared=shared)
+        def __init__(self, device: torch.device, *, held: Held = memory.NOTHING, shared: bool = False) -> None:
+            seen.append(held)
+            super().__init__(device, held=held, shared=shared)
 
     monkeypatch.setattr(memory, "MemoryWatch", Seen)
     workload = Workload("synthetic", num_samples=1, max_prompt=2, gen_toks=2)
-    engine = replace(tiny_engine(), idle=Held(5, 7))
+    engine = replace(tiny_engine(), held=Held(5, 7))
     case = Case(engine.key, DecodingPoint(), workload, "baseline", 2)
-    measured = measuring.Measured()
-
-    def rounds(function: Any, setup: Any, count: int) -> None:
-        function(**setup()[1])
-
+    measured = Measured()
     study = Study("unit", "", (PAIR,), (), workload, warmup=0)
-    measuring.measure_case(case, engine, Prompts("synthetic", ((1, 2),)), study, rounds, measured, lambda: None)
+    list(measured_alone(case, engine, Prompts("synthetic", ((1, 2),)), study, measured))
     assert seen == [Held(5, 7)]
     assert "memory_allocated_bytes" not in measured.facts, "a processor has no such peak"

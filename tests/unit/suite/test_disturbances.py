@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fixtures.study.pairs import Pair, find_pair
-from fixtures.study.study import Study, StudyError, Sweep, Workload
+from fixtures.study.study import Case, Study, StudyError, Sweep, Workload
 from fixtures.suite.disturbances import refuse_what_spoils_timing, tracer, why_profiled
-from fixtures.suite.items import Planned, case_of, is_repetition, order
+from fixtures.suite.items import Planned, case_of, collect
 from fixtures.suite.session import BenchSession
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,28 +105,24 @@ def test_a_debugger_is_told_by_its_name() -> None:
         assert tracer() == ""
 
 
-def _items(session: BenchSession, names: list[str]) -> list[Any]:
+def _items(cases: list[Case]) -> list[Any]:
     """Items whose ids tell nothing, as plugins and other scripts make them."""
-    cases = {case.id: case for case in session.cases}
-    cases |= {repetition.id: repetition.baseline for repetition in session.repetitions()}
     return [
-        SimpleNamespace(callspec=SimpleNamespace(id="?", params={"engine": None, "point": Planned(cases[name], name)}))
-        for name in names
+        SimpleNamespace(callspec=SimpleNamespace(id="?", params={"engine": None, "point": Planned(case)}))
+        for case in cases
     ]
 
 
 def test_items_are_known_by_what_they_measure_whatever_their_id(tmp_path: Path) -> None:
-    sweep = Sweep("speculative_decoding", {"strategy": ("prompt_lookup",), "assist_toks": (3,)})
+    sweep = Sweep("speculative_decoding", {"strategy": ("prompt_lookup",), "assist_toks": (3, 4)})
     workload = Workload("synthetic", num_samples=2, max_prompt=8, gen_toks=8)
     study = Study("unit", "", (find_pair("synthetic-tiny"),), (sweep,), workload)
     session = BenchSession(study, tmp_path / "run.jsonl", resume=False, argv=[])
-    names = [case.id for case in session.cases] + [repetition.id for repetition in session.repetitions()]
-    collected = _items(session, names[::-1])
-    assert order(session, collected) == []
-    assert [case_of(item).id for item in collected] == [*names[:2], names[0]]
-    assert [is_repetition(item) for item in collected] == [False, False, True]
+    collected = _items(session.cases[::-1])
+    assert collect(session, collected) == []
+    assert [case_of(item) for item in collected] == session.cases
     with pytest.raises(StudyError, match=r"^2 tests measure .* a plugin or option repeats the tests; drop it"):
-        order(session, _items(session, [names[0], *names]))
+        collect(session, _items([session.cases[0], *session.cases]))
 
 
 def test_a_name_that_the_locale_cannot_spell_is_refused_before_loading() -> None:

@@ -1,4 +1,4 @@
-"""A case that something outside ends (Ctrl-C, an exit, a plugin's time limit) leaves its line, and its end goes on."""
+"""What ends a run from outside (Ctrl-C, an exit, a time limit) goes on, and what was measured is in the file."""
 
 from __future__ import annotations
 
@@ -12,51 +12,38 @@ import pytest
 from rich.console import Console
 
 from fixtures.engines.transformers.models.engine import Engine
-from fixtures.measuring.case import CaseFailed, CaseSkipped
-from fixtures.measuring.examination import Examiner
-from fixtures.study.pairs import find_pair
-from fixtures.study.study import Study, Sweep, Workload
+from fixtures.measuring.case import CaseFailed, CaseSkipped, CaseUnderWay
 from fixtures.suite.progress import ProgressLine
 from fixtures.suite.session import BenchSession
+from fixtures.suite.solving import solve
 from reports.record.reader import read_run
+from reports.record.run import INTERRUPTED
+from tests.unit.small_runs import BASELINE, LOOKUP, before_each, begun, make_quick, measure_all, small_study
 
-WORKLOAD = Workload("synthetic", num_samples=4, max_prompt=6, gen_toks=6)
 TIMEOUT = "Timeout (>6.0s) from pytest-timeout."
+ORDERS = pytest.mark.parametrize("order", ["rounds", "blocks"])
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Load = Callable[..., Engine]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchSession:
-    """A run of one case, begun; what the device could do at best is not measured."""
-    monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
-    sweeps = (Sweep("baseline", {"dtype": ("fp32",)}),)
-    study = Study("unit", "", (find_pair("synthetic-tiny"),), sweeps, WORKLOAD, warmup=0)
-    begun = BenchSession(study, tmp_path / "run.jsonl", resume=False, argv=[])
-    begun.begin(begun.cases)
-    return begun
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BenchSession]:
+    """A run of one case, begun."""
+    make_quick(monkeypatch)
+    return lambda **settings: begun(small_study(**settings), tmp_path / "run.jsonl")
 
 
-def _rounds(happens: Callable[[], Any]) -> Callable[..., None]:
-    """Runs set-up and function by turns, as pytest-benchmark does; before the third round something happens."""
+def in_third(error: BaseException) -> Callable[[CaseUnderWay, int], None]:
+    """In the third generation this comes up."""
 
-    def timed(function: Callable[..., None], setup: Callable[[], Any], rounds: int) -> None:
-        for number in range(rounds):
-            if number == 2:
-                happens()
-            _, inputs = setup()
-            function(**inputs)
+    def stop(under_way: CaseUnderWay, prompt: int) -> None:
+        if prompt == 2:
+            raise error
 
-    return timed
+    return stop
 
 
-def _measure(bench: BenchSession, load: Load, happens: Callable[[], Any]) -> None:
-    engine = load()
-    engine.key = bench.cases[0].engine
-    bench.measure(bench.cases[0], engine, _rounds(happens))
-
-
+@ORDERS
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -66,91 +53,145 @@ def _measure(bench: BenchSession, load: Load, happens: Callable[[], Any]) -> Non
         (pytest.exit.Exception("enough"), "failed", "interrupted (Exit: enough)"),
     ],
 )
-def test_what_ends_a_case_from_outside_is_recorded_and_goes_on(
-    bench: BenchSession, tiny_engine: Load, error: BaseException, status: str, reason: str
+def test_what_ends_a_run_from_outside_goes_on_and_what_was_over_is_recorded(
+    begin: Callable[..., BenchSession],
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+    error: BaseException,
+    status: str,
+    reason: str,
 ) -> None:
-    def stop() -> None:
-        raise error
-
+    bench = begin(order=order)
+    before_each(monkeypatch, in_third(error))
     with pytest.raises(type(error)) as raised:
-        _measure(bench, tiny_engine, stop)
+        measure_all(bench)
     assert raised.value is error
     bench.abandon()
-    (case,) = read_run(bench.path).cases
-    assert (case.status, case.reason) == (status, reason)
+    run = read_run(bench.path)
+    (case,) = run.cases
     assert [sample.prompt for sample in case.samples] == [0, 1], "what was over before it"
+    assert case.stopped and not run.complete, "it can be resumed"
+    if order == "blocks":
+        assert (case.status, case.reason) == (status, reason)
+    else:
+        assert case.status == "failed" and case.reason.startswith(INTERRUPTED)
+        assert [done.round for done in run.rounds] == [0, 1]
 
 
-def test_a_run_that_lacks_a_planned_case_has_no_end_line(bench: BenchSession) -> None:
-    shown = io.StringIO()
+def test_a_run_that_lacks_a_planned_case_has_no_end_line(begin: Callable[..., BenchSession]) -> None:
+    bench, shown = begin(), io.StringIO()
     bench._progress = ProgressLine(1, 1, Console(file=shown, width=200))
     bench.end()
     assert not read_run(bench.path).complete
     assert f"planned, but without a result: 1, the first {bench.cases[0].id}" in shown.getvalue()
 
 
-def test_a_run_with_every_planned_case_has_its_end_line(bench: BenchSession, tiny_engine: Load) -> None:
-    _measure(bench, tiny_engine, lambda: None)
+@ORDERS
+def test_a_run_with_every_planned_case_has_its_end_line(begin: Callable[..., BenchSession], order: str) -> None:
+    bench = begin(order=order)
+    measure_all(bench)
     bench.end()
-    assert read_run(bench.path).complete
+    run = read_run(bench.path)
+    assert run.complete and run.order == order
+    assert [sample.prompt for sample in run.cases[0].samples] == [0, 1, 2, 3, 4]
 
 
-def test_nothing_is_timed_under_a_profiler(bench: BenchSession, tiny_engine: Load) -> None:
+@ORDERS
+def test_nothing_is_timed_under_a_profiler(begin: Callable[..., BenchSession], order: str) -> None:
+    bench = begin(order=order)
     sys.setprofile(lambda *_: None)
     try:
-        with pytest.raises(CaseFailed, match=r"a profiler is on \(test_stopped\): .* measure without it"):
-            _measure(bench, tiny_engine, lambda: None)
+        measure_all(bench)
+    finally:
+        sys.setprofile(None)
+    with pytest.raises(CaseFailed, match=r"a profiler is on \(test_stopped\): .* measure without it"):
+        bench.handed_over(bench.cases[0])
+    bench.abandon()
+    (case,) = read_run(bench.path).cases
+    assert case.status == "failed" and not case.samples
+
+
+def test_a_profiler_that_comes_on_later_ends_the_run(
+    begin: Callable[..., BenchSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = begin()
+    before_each(monkeypatch, lambda _, prompt: sys.setprofile(lambda *_: None) if prompt == 1 else None)
+    try:
+        with pytest.raises(KeyboardInterrupt, match="a profiler is on"):
+            measure_all(bench)
     finally:
         sys.setprofile(None)
     bench.abandon()
-    assert read_run(bench.path).cases[0].status == "failed"
+    assert len(read_run(bench.path).cases[0].samples) == 2
 
 
-def test_a_long_or_hostile_error_is_one_short_line(bench: BenchSession, tiny_engine: Load) -> None:
-    def stop() -> None:
-        raise RuntimeError("\x1b[2J\u202e half \ud83d\n" + "word " * 400_000)
-
+@ORDERS
+def test_a_long_or_hostile_error_is_one_short_line(
+    begin: Callable[..., BenchSession], monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    bench = begin(order=order)
+    before_each(monkeypatch, in_third(RuntimeError("\x1b[2J\u202e half \ud83d\n" + "word " * 400_000)))
+    measure_all(bench)
     with pytest.raises(CaseFailed) as failed:
-        _measure(bench, tiny_engine, stop)
+        bench.handed_over(bench.cases[0])
     bench.abandon()
     (case,) = read_run(bench.path).cases
     assert str(failed.value) == f"failed: {case.reason}"
     assert case.reason.startswith("RuntimeError: \\x1b[2J\\u202e half \\ud83d word word")
     assert case.reason.isprintable() and len(case.reason) <= 400
+    assert [sample.prompt for sample in case.samples] == [0, 1], "what it had stays"
 
 
-def test_a_skip_is_a_skip(bench: BenchSession, tiny_engine: Load) -> None:
-    def stop() -> None:
-        raise CaseSkipped("not here")
-
-    with pytest.raises(CaseSkipped):
-        _measure(bench, tiny_engine, stop)
+@ORDERS
+def test_a_skip_is_a_skip(begin: Callable[..., BenchSession], monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    bench = begin(order=order)
+    monkeypatch.setattr(bench.examiner, "why_unsupported", lambda case: "not here")
+    measure_all(bench)
+    with pytest.raises(CaseSkipped, match="not here"):
+        bench.handed_over(bench.cases[0])
+    assert bench.loads == [], "for nothing that can run nothing is loaded"
     bench.end()
-    assert read_run(bench.path).complete
+    run = read_run(bench.path)
+    assert run.complete and run.cases[0].status == "skipped"
 
 
-def test_a_run_is_not_resumed_with_other_prompts_under_the_same_name(bench: BenchSession, tiny_engine: Load) -> None:
-    _measure(bench, tiny_engine, lambda: None)
+def test_a_run_is_not_resumed_with_other_prompts_under_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    study, path = small_study(BASELINE, LOOKUP, order="blocks"), tmp_path / "run.jsonl"
+    bench = begun(study, path)
+    before_each(monkeypatch, lambda under_way, _: stop_drafting(under_way))
+    with pytest.raises(KeyboardInterrupt):
+        measure_all(bench)
     bench.abandon()
-    (case,) = read_run(bench.path).cases
-    written = bench.path.read_text()
-    bench.path.write_text(written.replace(str(case.workload.prompts_sha256), "0" * 64))
-    resumed = BenchSession(bench.study, bench.path, resume=True, argv=[])
-    resumed.begin(resumed.cases)
-    with pytest.raises(CaseFailed, match=r"--resume '.*': synthetic holds other prompts than its cases decoded; start"):
-        _measure(resumed, tiny_engine, lambda: None)
+    plain = read_run(path).cases[0]
+    assert plain.status == "ok"
+    path.write_text(path.read_text().replace(str(plain.workload.prompts_sha256), "0" * 64))
+    resumed = begun(study, path, resume=True)
+    measure_all(resumed)
+    for case in resumed.cases[1:]:
+        with pytest.raises(CaseFailed, match=r"--resume '.*': synthetic holds other prompts than its cases decoded; "):
+            resumed.handed_over(case)
     resumed.abandon()
 
 
+def stop_drafting(under_way: CaseUnderWay) -> None:
+    if under_way.case.point.speculative:
+        raise KeyboardInterrupt
+
+
 def test_humaneval_that_is_ended_from_outside_is_recorded_too(
-    bench: BenchSession, tiny_engine: Load, monkeypatch: pytest.MonkeyPatch
+    begin: Callable[..., BenchSession], tiny_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench = begin()
+
     def ended(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fixtures.humaneval.experiment.Attempt", ended)
     with pytest.raises(KeyboardInterrupt):
-        bench.solve(bench.cases[0], tiny_engine())
+        solve(bench, bench.cases[0], tiny_engine())
     bench.abandon()
     (case,) = read_run(bench.path).cases
     assert (case.status, case.reason) == ("failed", "interrupted (KeyboardInterrupt)")

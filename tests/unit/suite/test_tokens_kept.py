@@ -3,97 +3,117 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fixtures.engines.transformers.models.engine import Engine, load_engine
-from fixtures.measuring.examination import Examiner
-from fixtures.study.pairs import find_pair
-from fixtures.study.study import Study, Sweep, Workload
+from fixtures.engines.transformers.decoding.measurement import TimedDecoder
+from fixtures.study.study import Sweep, Workload
 from fixtures.suite.session import BenchSession
 from reports.record.reader import read_run
+from tests.unit.small_runs import before_each, begun, make_quick, measure_all, small_study
 
-PAIR = find_pair("synthetic-tiny")
 AXES = {"strategy": ("prompt_lookup",), "assist_toks": (3,), "dtype": ("fp32",)}
-STUDY = Study(
-    "unit",
-    "",
-    (PAIR,),
-    (Sweep("speculative_decoding", AXES),),
-    Workload("synthetic", num_samples=2, max_prompt=6, gen_toks=6),
-    warmup=0,
-    keep_tokens=False,
-)
+WORKLOAD = Workload("synthetic", num_samples=2, max_prompt=6, gen_toks=6)
+STUDY = small_study(Sweep("speculative_decoding", AXES), workload=WORKLOAD, keep_tokens=False)
+ORDERS = pytest.mark.parametrize("order", ["rounds", "blocks"])
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def _no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
 
 
-def rounds(function: Callable[..., None], setup: Callable[[], Any], count: int) -> None:
-    for _ in range(count):
-        function(**setup()[1])
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it drafts, another token is the likeliest after every token, as in a bug that plain decoding lacks."""
+    in_turn = TimedDecoder.in_turn
+
+    @contextmanager
+    def spoiling(self: TimedDecoder) -> Iterator[None]:
+        head: Any = self._engine.target.lm_head
+        shift = 1 if self._point.speculative else 0
+        with in_turn(self), torch.no_grad():
+            head.weight.copy_(head.weight.roll(shift, 0))
+            try:
+                yield
+            finally:
+                head.weight.copy_(head.weight.roll(-shift, 0))
+
+    monkeypatch.setattr(TimedDecoder, "in_turn", spoiling)
 
 
-def begun(path: Path, *, resume: bool = False) -> BenchSession:
-    bench = BenchSession(STUDY, path, resume=resume, argv=[])
-    bench.begin([case for case in bench.cases if not bench.is_done(case)])
-    return bench
-
-
-def spoil(engine: Engine) -> None:
-    """Another token is the likeliest after every token, as in a bug that plain decoding does not have."""
-    head: Any = engine.target.lm_head
-    with torch.no_grad():
-        head.weight.copy_(head.weight.roll(1, 0))
+def run(path: Path, order: str, *, resume: bool = False) -> BenchSession:
+    return begun(dataclasses.replace(STUDY, order=order), path, resume=resume)
 
 
 def verdicts(path: Path) -> list[str]:
-    run = read_run(path)
-    assert all(sample.output_tokens == () for case in run.cases for sample in case.samples), "none is in the file"
-    return [case.facts["losslessness"]["verdict"] for case in run.cases if "losslessness" in case.facts]
+    written = read_run(path)
+    kept = [sample for case in written.cases for sample in (*case.samples, *case.repeats, *case.warm_ups)]
+    assert all(sample.output_tokens == () for sample in kept), "none is in the file"
+    return [case.facts["losslessness"]["verdict"] for case in written.cases if "losslessness" in case.facts]
 
 
-@pytest.mark.parametrize(("spoiled", "verdict"), [(False, "equal"), (True, "wrong")])
-def test_outputs_are_examined_with_their_tokens(tmp_path: Path, spoiled: bool, verdict: str) -> None:
-    path = tmp_path / "run.jsonl"
-    bench = begun(path)
-    plain, lookup = bench.cases
-    engine = load_engine(plain.engine, PAIR, torch.device("cpu"))
-    bench.measure(plain, engine, rounds)
-    if spoiled:
-        spoil(engine)
-    bench.measure(lookup, engine, rounds)
+@ORDERS
+def test_outputs_are_examined_with_their_tokens(tmp_path: Path, order: str) -> None:
+    bench = run(tmp_path / "run.jsonl", order)
+    measure_all(bench)
     bench.abandon()
-    assert verdicts(path) == [verdict]
+    assert verdicts(bench.path) == ["equal"]
 
 
-@pytest.mark.parametrize(("spoiled", "verdict"), [(False, "equal"), (True, "not comparable")])
-def test_of_a_resumed_run_outputs_are_compared_by_their_hashes(tmp_path: Path, spoiled: bool, verdict: str) -> None:
+@ORDERS
+@pytest.mark.usefixtures("spoiled")
+def test_a_wrong_output_is_found_by_its_tokens(tmp_path: Path, order: str) -> None:
+    bench = run(tmp_path / "run.jsonl", order)
+    measure_all(bench)
+    bench.abandon()
+    assert verdicts(bench.path) == ["wrong"]
+
+
+def stopped_before_drafting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that measured plain decoding, one case after the other, and was then interrupted."""
+    with monkeypatch.context() as patched:
+
+        def stop(under_way: Any, prompt: int) -> None:
+            if under_way.case.point.speculative:
+                raise KeyboardInterrupt
+
+        before_each(patched, stop)
+        bench = run(path, "blocks")
+        with pytest.raises(KeyboardInterrupt):
+            measure_all(bench)
+        bench.abandon()
+
+
+def test_of_a_resumed_run_outputs_are_compared_by_their_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.jsonl"
-    first = begun(path)
-    plain, lookup = first.cases
-    engine = load_engine(plain.engine, PAIR, torch.device("cpu"))
-    first.measure(plain, engine, rounds)
-    first.abandon()
-    second = begun(path, resume=True)
-    if spoiled:
-        spoil(engine)
-    second.measure(lookup, engine, rounds)
-    second.abandon()
-    assert verdicts(path) == [verdict]
+    stopped_before_drafting(path, monkeypatch)
+    bench = run(path, "blocks", resume=True)
+    measure_all(bench)
+    bench.abandon()
+    assert verdicts(path) == ["equal"]
+
+
+@pytest.mark.usefixtures("spoiled")
+def test_of_a_resumed_run_an_output_that_differs_cannot_be_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.jsonl"
+    stopped_before_drafting(path, monkeypatch)
+    bench = run(path, "blocks", resume=True)
+    measure_all(bench)
+    bench.abandon()
+    assert verdicts(path) == ["not comparable"]
 
 
 def test_a_study_that_keeps_tokens_writes_them(tmp_path: Path) -> None:
-    study = dataclasses.replace(STUDY, keep_tokens=True, sweeps=(Sweep("baseline", {"dtype": ("fp32",)}),))
-    bench = BenchSession(study, tmp_path / "run.jsonl", resume=False, argv=[])
-    bench.begin(bench.cases)
-    bench.measure(bench.cases[0], load_engine(bench.cases[0].engine, PAIR, torch.device("cpu")), rounds)
+    bench = begun(small_study(workload=WORKLOAD, keep_tokens=True), tmp_path / "run.jsonl")
+    measure_all(bench)
     bench.abandon()
     assert [len(sample.output_tokens) for sample in read_run(bench.path).cases[0].samples] == [6, 6]

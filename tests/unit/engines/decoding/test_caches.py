@@ -11,7 +11,7 @@ from transformers.utils import is_optimum_quanto_available
 
 from fixtures.engines.transformers.decoding import caches
 from fixtures.engines.transformers.decoding.caches import cache_facts
-from fixtures.engines.transformers.decoding.measurement import timed_decoder
+from fixtures.engines.transformers.decoding.measurement import TimedDecoder
 from fixtures.engines.transformers.models import synthetic
 from fixtures.engines.transformers.models.engine import Engine, load_engine
 from fixtures.engines.transformers.models.shapes import SHAPES
@@ -201,9 +201,21 @@ def test_a_static_cache_is_as_long_as_its_own_case_needs(tiny_engine: Any) -> No
     engine, point = tiny_engine(), DecodingPoint(cache="static")
     short, long = Workload(gen_toks=4), Workload(gen_toks=40)
     own = cache_facts(engine, point, short, [1, 2, 3])["cache_bytes"]
-    for workload in (long, short):
-        with timed_decoder(engine, point, workload) as decoder:
-            decoder.generate(0, [1, 2, 3])
-    assert engine.target._previous_max_cache_length <= 3 + 4
+    lengths: list[int] = []
+
+    def look(module: Any, arguments: Any, inputs: Any, output: Any) -> None:
+        lengths.append(inputs["past_key_values"].layers[0].keys.shape[-2])
+
+    decoders = {workload: TimedDecoder(engine, point, workload) for workload in (short, long)}
+    watch = engine.target.register_forward_hook(look, with_kwargs=True)
+    seen = []
+    for workload, prompt in ((long, [1, 2, 3]), (short, [1, 2, 3]), (short, [1, 2]), (long, [1]), (short, [1, 2])):
+        with decoders[workload].in_turn():
+            decoders[workload].generate(0, prompt)
+        seen.append(set(lengths))
+        lengths.clear()
+        assert "_previous_max_cache_length" not in vars(engine.target), "nothing is left for the others"
+    watch.remove()
+    assert seen == [{3 + 40 - 1}, {3 + 4 - 1}, {3 + 4 - 1}, {3 + 40 - 1}, {3 + 4 - 1}], "as long as its own longest"
     cache_facts(engine, point, long, [1, 2, 3])
     assert cache_facts(engine, point, short, [1, 2, 3])["cache_bytes"] == own

@@ -103,8 +103,8 @@ def test_compiled_code_that_is_left_aside_later_is_told() -> None:
     """Past its limit of recompiles dynamo runs a forward uncompiled, and says so only in its log."""
     module: Any = torch.nn.Linear(4, 4)
     with (
-        torch._dynamo.config.patch(recompile_limit=1),
         compiled_forwards(module, None, dynamic=False, backend="eager") as watch,
+        torch._dynamo.config.patch(recompile_limit=1),
     ):
         module(torch.ones(2, 4))
         watch.timing_begins()

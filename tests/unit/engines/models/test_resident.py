@@ -1,4 +1,4 @@
-"""Models in memory: one load of a target serves all its drafts, and no two of either are there at once."""
+"""Models in memory: one load of a target serves all its drafts, and what no engine of the block needs is gone."""
 
 from __future__ import annotations
 
@@ -50,13 +50,15 @@ def test_a_target_is_loaded_once_for_all_its_drafts_and_for_all_its_pairs() -> N
     ]
 
 
-def test_what_is_not_needed_any_more_is_gone_before_the_next_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many models were alive at each load."""
     alive: list[weakref.ref[Any]] = []
-    beside: list[int] = []
+    counts: list[int] = []
 
     def counted(load: Any) -> Any:
         def counting(*arguments: Any, **settings: Any) -> Any:
-            beside.append(sum(reference() is not None for reference in alive))
+            counts.append(sum(reference() is not None for reference in alive))
             loaded = load(*arguments, **settings)
             alive.append(weakref.ref(loaded.model))
             return loaded
@@ -65,12 +67,41 @@ def test_what_is_not_needed_any_more_is_gone_before_the_next_is_loaded(monkeypat
 
     for name in ("load_target", "load_draft"):
         monkeypatch.setattr(resident, name, counted(getattr(resident, name)))
+    return counts
+
+
+def test_what_is_not_needed_any_more_is_gone_before_the_next_is_loaded(beside: list[int]) -> None:
     residents = Residents(CPU)
     for wanted in (key(draft="none"), key(draft="4bit"), key("4bit", "none"), key(dtype="bf16")):
         residents.engine(wanted, PAIR)
     assert beside == [0, 1, 1, 0, 1, 0], "a draft beside its target, a target beside nothing"
-    residents.drop("target", "draft")
-    assert all(reference() is None for reference in alive)
+    model = weakref.ref(residents.engine(key(dtype="bf16"), PAIR).target)
+    assert model() is not None
+    residents.drop()
+    assert model() is None
+
+
+def test_engines_that_are_kept_together_are_all_in_memory_and_loaded_once(beside: list[int]) -> None:
+    residents = Residents(CPU)
+    together = [key(), key(draft="none"), key(draft="4bit"), key("4bit", "none")]
+    residents.keep([(wanted, PAIR) for wanted in together])
+    for _ in range(2):
+        engines = [residents.engine(wanted, PAIR) for wanted in together]
+    assert [(load.role, load.quantization) for load in residents.loads] == [
+        ("target", "none"),
+        ("draft", "none"),
+        ("draft", "4bit"),
+        ("target", "4bit"),
+    ]
+    assert beside == [0, 1, 2, 3]
+    assert len({id(engine.target) for engine in engines}) == 2
+    assert engines[0].target is engines[1].target is engines[2].target
+    targets = [weakref.ref(engines[0].target), weakref.ref(engines[3].target)]
+    del engines
+    residents.keep([(key("4bit", "none"), PAIR)])
+    assert [reference() is None for reference in targets] == [True, False], "the next block keeps what it shares"
+    residents.engine(key("4bit", "none"), PAIR)
+    assert len(residents.loads) == 4
 
 
 def test_a_target_whose_draft_does_not_fit_beside_it_still_decodes_without(monkeypatch: pytest.MonkeyPatch) -> None:
