@@ -18,7 +18,7 @@ import orjson
 from reports.record.checked import Misfit, cut, fitted, refuse_not_finite, unknown_to
 from reports.record.lines import LINES, SCHEMA, CaseLine, CompletionLine, RoundLine, VerdictLine
 from reports.record.plain_text import cleaned, shortened
-from reports.record.run import INTERRUPTED, CaseResult, Completion, Round, Run, RunFileError, Sample
+from reports.record.run import INTERRUPTED, CaseResult, Completion, Round, Run, RunFileError
 from reports.record.settings import PARTS, current_id
 from reports.record.unfinished import Left, Unfinished
 
@@ -58,16 +58,6 @@ def read_run(path: Path | str) -> Run:
 def read_outline(path: Path | str) -> Outline:
     """Read a run file as `read_run` does, but leave the samples where they are, unchecked: most of a large file."""
     return _Reading(Path(path), with_samples=False).outline()
-
-
-def fitted_samples(rows: Any) -> tuple[Sample, ...]:
-    """Samples as a line holds them; raises ValueError for what is none."""
-    return fitted({"samples": rows}, _Samples).samples
-
-
-@dataclass(frozen=True)
-class _Samples:
-    samples: tuple[Sample, ...]
 
 
 def named_run(path: Path) -> Path:
