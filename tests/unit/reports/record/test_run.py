@@ -43,6 +43,7 @@ SAMPLE = Sample(
     turn=0,
     visit=1,
     started=0.0,
+    next_assist_toks=2.5,
 )
 CASE = CaseResult(
     id="a/b",
