@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.study.options import OPTIONS, build_study, results_path, without_paths
+from fixtures.study.options import OPTIONS, build_study, refuse_swallowed, results_path, without_paths
+from fixtures.study.own_defaults import own_defaults
 from fixtures.study.study import StudyError
 from fixtures.study.study_file import load_study
 from reports.record.reader import read_run
@@ -239,3 +240,65 @@ def test_no_committed_run_file_tells_paths_of_a_machine() -> None:
     for file in files:
         argv = read_run(file).header.get("argv") or []
         assert without_paths(argv) == argv, file
+
+
+UNUSED = [
+    ({"temperature": "0.5", "do_sample": "false"}, "--temperature 0.5", "no case samples; add --do-sample"),
+    ({"study": "compile", "top_p": "0.9"}, "--top-p 0.9", "no case samples; add --do-sample"),
+    ({"exit_layer": "3"}, "--exit-layer 3", "no case leaves early; add --strategy early_exit"),
+    ({"draft_quant": "4bit", "strategy": "plain"}, "--draft-quant 4bit", "add --strategy assisted"),
+    ({"assist_toks": "3", "strategy": "plain"}, "--assist-toks 3", "add --strategy assisted or prompt_lookup"),
+    (
+        {"study": "smoke", "confidence_threshold": "0", "strategy": "prompt_lookup"},
+        "--confidence-threshold 0",
+        "drafts with a model",
+    ),
+    ({"assist_schedule": "heuristic", "strategy": "plain"}, "--assist-schedule heuristic", "drafts with a model"),
+    (
+        {"study": "smoke", "lookup_ngram": "3", "strategy": "assisted"},
+        "--lookup-ngram 3",
+        "add --strategy prompt_lookup",
+    ),
+    ({"study": "smoke", "nf4_double_quant": "false"}, "--nf4-double-quant false", "4bit"),
+    ({"study": "humaneval", "num_samples": "5"}, "--num-samples 5", "use --humaneval-limit"),
+    ({"study": "humaneval", "gen_toks": "5"}, "--gen-toks 5", "use --humaneval-tokens"),
+    ({"tokenizers": "different"}, "--tokenizers different", "give it with --model and --aux-model"),
+]
+
+
+@pytest.mark.parametrize(("given", "option", "why"), UNUSED, ids=[option for _, option, _ in UNUSED])
+def test_an_option_that_changes_nothing_is_refused(given: dict[str, str], option: str, why: str) -> None:
+    with pytest.raises(StudyError) as refusal:
+        build_study(given)
+    message = str(refusal.value)
+    assert message.startswith(option) and "changes nothing" in message and why in message and "\n" not in message
+
+
+def test_an_option_that_some_case_uses_is_taken() -> None:
+    assert build_study({"temperature": "0.5"}).cases(), "the embedded study samples in one sweep"
+    assert build_study({"draft_quant": "8bit", "dtype": "bf16"}).cases()
+    both = build_study({"do_sample": "false,true", "compile": "false,true", "cache": "static", "strategy": "plain"})
+    assert {(case.point.do_sample, case.engine.compile) for case in both.cases()} >= {
+        (False, False),
+        (True, False),
+        (False, True),
+        (True, True),
+    }
+    refuse_swallowed({"do_sample": "false,true", "compile": "true,false"})
+
+
+def test_help_shows_what_the_named_study_says() -> None:
+    name, own = own_defaults(["perf_tests", "--study", "smoke", "--study=llama3"])
+    study = load_study("llama3")
+    assert name == "llama3" and own["num_samples"] == str(study.workload.num_samples)
+    assert set(own["target_quant"].split(",")) == {"none", "8bit", "4bit"} and own["time_budget"] == "2.5h"
+    assert own_defaults([])[0] == "embedded" and own_defaults(["--study"])[0] == "embedded"
+    assert own_defaults(["--study=nonsense"]) == ("", {})
+
+
+def test_the_command_line_is_told_without_secrets_and_places_in_lists() -> None:
+    assert without_paths(["--model=https://me:word@host/x", "--trust-remote-code", "/home/me/a,/home/me/b"]) == [
+        "--model=https://host/x",
+        "--trust-remote-code",
+        "a,b",
+    ]
