@@ -243,6 +243,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.option.collectonly and SESSION in config.stash:
+        terminalreporter.write_line(items.HOW_IDS_READ)
     for line in config.stash.get(ESTIMATED, ()):
         terminalreporter.write_line(line)
     if LOST in config.stash:

@@ -304,6 +304,8 @@ def test_the_earliest_divergences_are_examined_and_the_others_counted(
     assert 0 < len(lengths) <= 4 * quick + exact
     fewer = judge(attentive, ASSISTED, WORKLOAD, PROMPTS, samples, plain, examine=2)
     assert (fewer.wrong, fewer.unexamined) == (2, 4)
+    every = judge(attentive, ASSISTED, WORKLOAD, PROMPTS, samples, plain, further=float("inf"))
+    assert (every.wrong, every.unexamined) == (EXAMINED + 2, 0), "all of them where the time is there"
     assert fewer.first is not None and fewer.first.prompt == 3
 
 

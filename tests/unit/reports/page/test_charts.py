@@ -7,7 +7,7 @@ from planted_runs import ENGINE, WORKLOAD, assisted, case, plain
 
 from reports.numbers.cases import short_names
 from reports.numbers.metrics import derive
-from reports.page.charts import figures
+from reports.page.charts import CHARTS, figures
 from reports.page.charts.acceptance import accepted
 from reports.page.charts.figure import Figure, Missing
 from reports.page.charts.lengths import by_cache
@@ -174,6 +174,17 @@ def test_telemetry_lays_cases_end_to_end(planted):
     assert (second.start, second.readings, second.drafts) == (10.0, (200.0, 210.0), True)
 
 
+def test_utilization_over_less_than_half_a_period_is_not_drawn(planted):
+    """Two cores cannot be used by 334%: a counter's tick over a hundredth of a second says so."""
+    series = {"seconds": [0.5, 1.0, 1.01, 1.5, 2.0], "values": [190.0, 198.0, 334.0, 200.0, 196.0]}
+    telemetry_of_case = {"cpu": {"seconds": 10.0, "values": {}, "series": {"process_utilization_percent": series}}}
+
+    (drawn,) = stretches(planted(base(telemetry=telemetry_of_case)), QUANTITIES[0])
+
+    assert drawn.readings == (190.0, 198.0, 200.0, 196.0)
+    assert drawn.seconds == (0.5, 1.0, 1.5, 2.0)
+
+
 def test_telemetry_of_summaries_alone_shows_them_and_says_so(planted):
     found = telemetry(planted(base(telemetry=readings(0, None))))
 
@@ -265,7 +276,7 @@ def test_a_chart_without_data_is_a_sentence_with_the_command_that_measures_it(pl
 
     assert all(isinstance(figure, Missing) for figure in found)
     assert all(re.search(r"`(pytest|make) [^`]+`", figure.sentence) for figure in found)
-    assert len({figure.key for figure in found}) == 7
+    assert len({figure.key for figure in found}) == len(CHARTS) == 9
 
 
 def test_a_drawing_follows_the_page_in_size_and_colour_and_speaks(planted):
