@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from reports.numbers import humaneval
-from reports.numbers.formulas import Quantile, Total
+from reports.numbers.formulas import Quantile, Ratio, Total
 from reports.numbers.metrics import FACTS, METRICS, Metric, case_figure, shown_metric
+from reports.numbers.pairing import Wandering, wandering, with_machine
 from reports.numbers.speedups import Drift, drifts
 from reports.numbers.statistics import Interval, paired_quantile_ratio, paired_ratio
 from reports.record.columns import Column, Journal, Samples, unusable
@@ -197,7 +198,15 @@ def compare_settings(run: Journal, key: str, metrics: Sequence[Metric]) -> Compa
         run.run,
         run.run,
         tuple(
-            _case_change(one, other, run, run, metrics, (_text(one.settings[key]), _text(other.settings[key])))
+            _case_change(
+                one,
+                other,
+                run,
+                run,
+                metrics,
+                (_text(one.settings[key]), _text(other.settings[key])),
+                _machine(run.run, other.session),
+            )
             for one, other in pairs
             if _measured(one, other)
         ),
@@ -225,7 +234,9 @@ def _case_change(
     head: Journal,
     metrics: Sequence[Metric],
     values: tuple[str, str] | None = None,
+    machine: Wandering | None = None,
 ) -> CaseChange:
+    """machine: what it wandered between the two cases, where they are of one run and decoded one after the other."""
     first, second = base.samples(one), head.samples(other)
     common = np.intersect1d(first.prompts, second.prompts, assume_unique=True)
     union = len(first) + len(second) - len(common)
@@ -237,7 +248,7 @@ def _case_change(
         except (ValueError, KeyError, TypeError) as error:
             raise unusable(other, error, base.run, head.run) from None
         if change is not None:
-            changes.append(change)
+            changes.append(change if machine is None else _with_machine(change, len(common), machine))
     try:
         outputs = _outputs(first, second) if len(common) and _same_output_wanted(one, other) else None
     except (KeyError, TypeError) as error:
@@ -293,6 +304,20 @@ def _ratios(
     if metric.exact or not all(column.min() > 0 for column in columns):
         return (base, head, None) if math.isfinite(base) and math.isfinite(head) else None
     return base, head, paired_ratio(*columns)
+
+
+def _machine(run: Run, session: int) -> Wandering | None:
+    """None where cases took turns, or no baseline was measured again."""
+    found = wandering(run, session, lambda case: case_figure(METRICS["latency_tok"], case))
+    return found if found.measured and run.order == "blocks" else None
+
+
+def _with_machine(change: Change, prompts: int, machine: Wandering) -> Change:
+    """The change of a timing with the machine in its interval; counts do not know the machine."""
+    if change.interval is None or change.metric.exact or not isinstance(change.metric.formula, Ratio):
+        return change
+    interval = with_machine(change.interval, prompts, machine)
+    return replace(change, interval=interval, direction=direction_of(change.metric, change.base, change.head, interval))
 
 
 def _quantiles(first: Column, second: Column, share: float) -> tuple[float, float, Interval | None]:

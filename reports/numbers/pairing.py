@@ -14,7 +14,7 @@ Pure: from a run to numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -67,6 +67,25 @@ def may_stop(run: Run) -> bool:
     return run.header.get("stopping") in ("precision", "race")
 
 
+def meaning(run: Run) -> str:
+    """What the intervals of this run's speedups pair and carry, in one sentence for a reader."""
+    if run.order == "rounds":
+        told = "95% intervals pair generations of the same round"
+        if may_stop(run):
+            told += f", and hold however often one looks: {_STOPPED[str(run.header['stopping'])]}"
+        return told
+    measured = max((wandering(run, session).measured for session in range(len(run.sessions))), default=0)
+    if measured:
+        return f"95% intervals are over prompts, and carry the {measured} changes between measurements of a baseline"
+    return "95% intervals are over prompts alone: no baseline was measured again, so the machine is not in them"
+
+
+_STOPPED = {
+    "precision": "the run ended when they were narrow enough",
+    "race": "cases left the race by them",
+}
+
+
 def compared(
     first: Sequence[CaseResult], second: Sequence[CaseResult], run: Run, formula: Ratio, *, confidence: float = 0.95
 ) -> Compared | None:
@@ -82,17 +101,19 @@ def compared(
     return _of_prompts(first, second, run, formula, confidence)
 
 
-def wandering(run: Run, session: int) -> Wandering:
+def wandering(run: Run, session: int, latency: Callable[[CaseResult], float | None] | None = None) -> Wandering:
     """How much the machine changed between measurements of the same baseline, as far as a session tells it.
 
     Each two measurements that followed each other, on the prompts that both have, are one change (von Neumann 1941).
     With few of them the guess in their place has its weight, so that one lucky repetition does not make a run certain.
+    latency: a case's seconds per token, for a run that was read without samples.
     """
     changes = []
     for measured in run.plain_measurements.values():
-        cases = [case for _, case in measured if case.session == session and case.samples]
+        cases = [case for _, case in measured if case.session == session and (latency or case.samples)]
         for one, other in pairwise(cases):
-            if both := on_common_prompts(one, other):
+            both = on_common_prompts(one, other) if latency is None else (latency(one), latency(other))
+            if both and both[0] and both[1]:
                 changes.append(math.log(both[1] / both[0]))
     return Wandering(_pooled(changes, 0.0), len(changes))
 
@@ -146,14 +167,21 @@ def _of_prompts(
         return None
     interval = paired_ratio_of_totals(*columns, confidence=confidence)
     machine = wandering(run, second[0].session)
-    unknown = not machine.measured and run.order == "blocks"
-    if unknown or not math.isfinite(interval.high) or interval.estimate <= 0:
-        return Compared(interval, len(prompts), "prompts")
-    degrees = len(prompts) - 1.0
-    error = math.log(interval.high / interval.estimate) / t_quantile(degrees, confidence)
-    share = (1 / len(first) + 1 / len(second)) / 2
-    parts = [(error**2, degrees), (machine.deviation**2 * share, machine.degrees)]
-    return Compared(interval_of_log(math.log(interval.estimate), parts, confidence), len(prompts), "prompts")
+    if machine.measured or run.order == "rounds":
+        interval = with_machine(interval, len(prompts), machine, share=(1 / len(first) + 1 / len(second)) / 2)
+    return Compared(interval, len(prompts), "prompts")
+
+
+def with_machine(interval: Interval, units: int, machine: Wandering, share: float = 1.0) -> Interval:
+    """The interval of a ratio over `units` prompts, with what the machine wandered between the two sides in it.
+
+    share: of the variance, 1 for one measurement of either side.
+    """
+    if not math.isfinite(interval.high) or interval.estimate <= 0 or units < 2:
+        return interval
+    error = math.log(interval.high / interval.estimate) / t_quantile(units - 1.0, interval.confidence)
+    parts = [(error**2, units - 1.0), (machine.deviation**2 * share, machine.degrees)]
+    return interval_of_log(math.log(interval.estimate), parts, interval.confidence)
 
 
 def _interval(log: float, influence: Vector, parts: Sequence[Terms], stopping: bool, confidence: float) -> Interval:

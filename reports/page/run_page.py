@@ -18,6 +18,7 @@ from reports.numbers.answers import is_lossless, same_output
 from reports.numbers.cases import pays_off_after
 from reports.numbers.humaneval import points
 from reports.numbers.metrics import METRICS, case_figure
+from reports.numbers.pairing import meaning
 from reports.page.case_table import CaseRow, case_rows, number_columns
 from reports.page.charts import figures
 from reports.page.charts.figure import Figure, Missing
@@ -291,10 +292,10 @@ def _legend(run: Run) -> str:
         f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
         f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated, unless the case says "
         "otherwise. Speedup: against plain decoding with a dynamic cache, unquantized and uncompiled, on the same "
-        "prompts. Same output: prompts whose greedy output is plain decoding's, token by token. Memory: the peak "
-        "allocated on the GPU, or else weights, and cache where known. An id reads `pair/engine/point`: quantization "
-        "of target (`t=`) and draft (`d=`), dtype; then strategy, tokens drafted (`k=`), confidence threshold (`p=`), "
-        "greedy or sampled, cache."
+        f"prompts. {meaning(run)}. Same output: prompts whose greedy output is plain decoding's, token by token. "
+        "Memory: the peak allocated on the GPU, or else weights, and cache where known. An id reads "
+        "`pair/engine/point`: quantization of target (`t=`) and draft (`d=`), dtype; then strategy, tokens drafted "
+        "(`k=`), confidence threshold (`p=`), greedy or sampled, cache."
     )
 
 

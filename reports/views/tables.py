@@ -15,6 +15,7 @@ from reports.numbers.cases import (
 )
 from reports.numbers.decision import by_ratio, decisions
 from reports.numbers.humaneval import humaneval_cases
+from reports.numbers.pairing import meaning
 from reports.numbers.predictions import prediction_lines
 from reports.numbers.speedups import drifts, speedup
 from reports.record.plain_text import printable, shortened
@@ -79,7 +80,7 @@ def run_sheet(run: Run, asked: Asked | None = None, *, ids: bool = False) -> She
         rows=tuple(rows),
         title=title(run),
         shared=tuple(filter(None, (workload(run), "" if ids else _unless_named(cases)))),
-        notes=(LEGEND,),
+        notes=(_legend(run),),
     )
     return chosen(sheet, asked.columns, asked.sort, asked.top)
 
@@ -124,7 +125,11 @@ def workload(run: Run) -> str:
 
 def legend(run: Run) -> str:
     """What the cases have in common, what the speedup is against and what the mark means."""
-    return f"{workload(run)}. {LEGEND}"
+    return f"{workload(run)}. {_legend(run)}"
+
+
+def _legend(run: Run) -> str:
+    return f"{LEGEND} {meaning(run)}."
 
 
 def title(run: Run) -> str:

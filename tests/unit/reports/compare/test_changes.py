@@ -372,3 +372,20 @@ def test_the_published_table_against_a_run_is_matched_by_settings(planted: Plant
     )
     with pytest.raises(RunFileError, match="gen_toks 128 != 64"):
         compared(PUBLISHED / "seed_study_l4.csv", other.path)
+
+
+def test_settings_of_one_run_carry_what_its_machine_changed_by_as_every_view_of_it(planted: Plant) -> None:
+    """The machine needs 1.1 times as long when plain decoding is measured again: 1.25 is then not told from noise."""
+    base = [plain(prompt, 1.0 + prompt / 10) for prompt in range(8)]
+    slower = [plain(prompt, 1.1 * (1.0 + prompt / 10)) for prompt in range(8)]
+    fast = [assisted(prompt, 0.8 * (1.0 + prompt / 10)) for prompt in range(8)]
+    cases = case("base", base, metrics=derive(base, speculative=False)), case("fast", fast, point=ASSISTED)
+    again = case("base", slower, again=True, metrics=derive(slower, speculative=False))
+    once = by(planted(*cases, name="once.jsonl").path, "strategy", ["latency_tok", "new_tokens"])
+    run = planted(*cases, again, name="twice.jsonl")
+    twice = by(run.path, "strategy", ["latency_tok", "new_tokens"])
+    assert change(once, "latency_tok").direction == "better"
+    assert change(once, "latency_tok").interval.high == pytest.approx(0.8)
+    assert change(twice, "latency_tok").ratio == pytest.approx(0.8)
+    assert change(twice, "latency_tok").interval.high > 0.9
+    assert change(twice, "new_tokens") == change(once, "new_tokens")

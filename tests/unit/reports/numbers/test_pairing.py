@@ -14,7 +14,7 @@ from planted_runs import case as planted_case
 from scipy import stats
 
 from reports.numbers import anytime as at
-from reports.numbers.pairing import ASSUMED_DEGREES, ASSUMED_DEVIATION, wandering
+from reports.numbers.pairing import ASSUMED_DEGREES, ASSUMED_DEVIATION, meaning, wandering
 from reports.numbers.speedups import drifts, speedup
 from reports.record.run import CaseResult, Run, Sample
 
@@ -141,6 +141,18 @@ def test_in_blocks_the_interval_carries_what_the_baseline_changed_by() -> None:
     assert found.estimate == pytest.approx(2.0 * 1.05), "the mean of the one before and the one after"
     reach = stats.t.ppf(0.975, 3 + ASSUMED_DEGREES) * math.sqrt(variance * (1 / 2 + 1) / 2)
     assert math.log(found.high / found.estimate) == pytest.approx(reach)
+
+
+def test_a_reader_is_told_what_the_intervals_pair_and_carry() -> None:
+    prompts = [1.0, 1.1, 1.2]
+    base, fast = in_blocks("plain", prompts), in_blocks("fast", prompts)
+    again = in_blocks("plain", prompts, again=True)
+    assert meaning(run_of(base, fast, order="blocks")).endswith("the machine is not in them")
+    twice = meaning(run_of(base, fast, again, again, order="blocks"))
+    assert twice.endswith("carry the 2 changes between measurements of a baseline")
+    assert meaning(run_of(base)) == "95% intervals pair generations of the same round"
+    assert "hold however often one looks: cases left the race" in meaning(run_of(base, stopping="race"))
+    assert "the run ended when they were narrow enough" in meaning(run_of(base, stopping="precision"))
 
 
 def test_equal_cases_on_a_drifting_machine_are_told_equal_as_often_as_stated() -> None:
