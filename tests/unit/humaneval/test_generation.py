@@ -191,7 +191,7 @@ def memory_for(engine, rows, error="CUDA out of memory"):
     def feed(module, arguments, inputs):
         fed.append(len(inputs["input_ids"]))
         if fed[-1] > rows:
-            raise torch.OutOfMemoryError(error) if "memory" in error else RuntimeError(error)
+            raise torch.OutOfMemoryError(error) if "memory" in error else RuntimeError(error) if error else MemoryError
 
     hook = engine.target.register_forward_pre_hook(feed, with_kwargs=True)
     try:
@@ -200,12 +200,19 @@ def memory_for(engine, rows, error="CUDA out of memory"):
         hook.remove()
 
 
-@pytest.mark.parametrize(("rows", "fit"), [(2, 1), (8, 3), (16, 1)])
-def test_out_of_memory_halves_the_rows_and_loses_nothing(contextual, monkeypatch, rows, fit):
+@pytest.mark.parametrize(
+    ("rows", "fit", "error"),
+    [
+        (2, 1, "CUDA out of memory"),
+        (8, 3, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (16, 1, ""),
+    ],
+)
+def test_out_of_memory_halves_the_rows_and_loses_nothing(contextual, monkeypatch, rows, fit, error):
     monkeypatch.setattr(generation, "SPAN", 3)
     asked = requests()
     single = texts(contextual, PLAIN, asked, 1)
-    with memory_for(contextual, fit) as fed:
+    with memory_for(contextual, fit, error) as fed:
         assert texts(contextual, PLAIN, asked, rows) == single
     assert max(fed) > fit, "more rows than fit were tried"
 

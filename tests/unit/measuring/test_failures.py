@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from fixtures.measuring.case import CaseFailed
 from fixtures.measuring.failures import judge, size
@@ -26,6 +27,14 @@ OUT_OF_MEMORY = [
     RuntimeError("std::bad_alloc"),
     RuntimeError("HIP error: hipErrorOutOfMemory"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: ..."),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: CUDA_ERROR_OUT_OF_MEMORY"),
+    RuntimeError("HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`"),
+    RuntimeError("cudnn_status: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("unable to mmap 171187392 bytes from file <model.safetensors>: Cannot allocate memory (12)"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB, other allocations: 1.00 GB)"),
+    SafetensorError("Error while deserializing header: I/O error: Cannot allocate memory (os error 12)"),
+    ValueError("CUDA out of memory. Tried to allocate 20.00 MiB"),  # wrapped by whoever thought it was the input
     MemoryError(),
     OSError(errno.ENOMEM, "Cannot allocate memory"),
 ]
@@ -36,6 +45,8 @@ def test_memory_that_ran_out_is_oom_with_what_was_free(error: Exception) -> None
     status, reason = judge(error, lambda: (3 << 30, 24 << 30))
     assert status == "oom"
     assert reason.startswith("asked ")
+    if "mmap" in str(error):
+        assert reason.startswith("asked 163.3 MiB, ")
     assert ("free 1.19 GiB" if "1.19" in str(error) else "free afterwards 3.0 GiB of 24.0 GiB") in reason
     assert type(error).__name__ in reason and "\n" not in reason
 
@@ -67,6 +78,11 @@ def test_what_an_error_came_from_counts_and_what_it_hides_does_not() -> None:
     assert judge(wrapped(hidden=True)) == ("failed", "RuntimeError: the weights were not converted")
 
 
+def test_one_of_several_errors_that_are_raised_together_counts() -> None:
+    status, reason = judge(ExceptionGroup("loading", [KeyError("x"), MemoryError()]))
+    assert (status, reason) == ("oom", "asked an amount that the error does not tell: MemoryError")
+
+
 def test_a_device_that_does_not_answer_any_more_leaves_the_reason() -> None:
     def lost() -> tuple[int, int]:
         raise RuntimeError("CUDA error: device-side assert triggered")
@@ -84,6 +100,10 @@ def test_a_device_that_does_not_answer_any_more_leaves_the_reason() -> None:
         (CaseFailed("prompt 1 gave 3 tokens"), ("failed", "prompt 1 gave 3 tokens")),
         (ValueError("a\n  b"), ("failed", "ValueError: a b")),
         (OSError(errno.ENOENT, "No such file"), ("failed", "FileNotFoundError: [Errno 2] No such file")),
+        (
+            ValueError("num_assistant_tokens is not enough"),
+            ("failed", "ValueError: num_assistant_tokens is not enough"),
+        ),
         (ValueError("the prompt says: out of memory"), ("failed", "ValueError: the prompt says: out of memory")),
     ],
     ids=lambda item: type(item).__name__,
