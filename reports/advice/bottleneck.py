@@ -21,12 +21,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Literal
 
 from reports.numbers.cases import seconds_per_token, share_of_limit
 from reports.numbers.copy_range import copy_range
-from reports.numbers.predictions import Curve, curves, predictions
+from reports.numbers.proposals import propose
 from reports.record.run import CaseResult, Run
 
 MATTERS = 0.15
@@ -85,26 +84,41 @@ def bottleneck(case: CaseResult) -> Bottleneck:
     )
 
 
+@dataclass(frozen=True)
+class _Idea:
+    """A suggestion before it is held against the others. name: the setting that it changes; more: 1 if it makes the
+    best case draft more, -1 if less, 0 if neither or of another case."""
+
+    suggestion: Suggestion
+    name: str
+    more: int = 0
+
+
 def suggestions(
     best: CaseResult, fit: Sequence[CaseResult], measured: Sequence[CaseResult], run: Run, limits: Bottleneck
 ) -> list[Suggestion]:
-    """What to try next, most promising first; nothing that the run measured already.
+    """What to try next, most promising first: nothing that the run measured already, nothing past a measured point that
+    was slower, and of ideas that contradict each other the first, which rests on most.
 
     best: the chosen case; fit: the cases that meet the constraints; measured: all of the same target.
     """
-    found = _predicted(best, fit, run)
+    ideas = _predicted(best, fit, run)
     others: Sequence[CaseResult] = [case for case in measured if _same_target(case, best)]
     if limits.kind == "rejection":
-        found += _against_rejection(best, others)
+        ideas += _against_rejection(best, others)
     elif limits.kind == "draft":
-        found += _against_drafting(best, others, limits)
+        ideas += _against_drafting(best, others, limits)
     elif limits.kind == "overhead":
-        found += _against_overhead(best, measured, limits)
+        ideas += _against_overhead(best, measured, limits)
     elif limits.kind == "bandwidth":
-        found += _against_bandwidth(best, measured, limits)
+        ideas += _against_bandwidth(best, measured, limits)
     elif limits.kind == "compute":
-        found += _against_computation(best, limits)
-    return found
+        ideas += _against_computation(best, limits)
+    kept: list[_Idea] = []
+    for idea in ideas:
+        if not any(idea.more * earlier.more < 0 or (idea.more and idea.name == earlier.name) for earlier in kept):
+            kept.append(idea)
+    return [idea.suggestion for idea in kept]
 
 
 def _shares(case: CaseResult) -> dict[Kind, float]:
@@ -136,105 +150,116 @@ def _why(kind: str, share: float, metrics: Mapping[str, float]) -> str:
     return f"{share:.0%} of the time is outside the forwards of draft and target"
 
 
-def _predicted(best: CaseResult, fit: Sequence[CaseResult], run: Run) -> list[Suggestion]:
-    """The fastest k that was not run, of all settings among `fit`, if it is predicted to beat the chosen case."""
-    speed = _tokens_per_second(best)
-    off = [abs(one.residual) for one in predictions(run)]
-    top: tuple[float, Curve, CaseResult] | None = None
-    settings = {_without_k(case): case for case in fit if case.point.assist_toks}
-    for curve in curves(run):
-        case = settings.get(curve.setting)
-        if case is None or curve.best.k in curve.measured:
-            continue
-        measured = curve.measured.get(case.point.assist_toks or 0)
-        if measured is None:
-            continue
-        # The curve's speedups are over plain decoding of the same engine, whose speed follows from a measured case.
-        predicted = curve.best.speedup * _tokens_per_second(case) / measured
-        if predicted > speed and (top is None or predicted > top[0]):
-            top = (predicted, curve, case)
-    if top is None:
-        return []
-    predicted, curve, case = top
-    best_k, best_measured = max(curve.measured.items(), key=lambda item: item[1])
-    return [
-        Suggestion(
-            f"assist_toks = {curve.best.k} in {curve.setting}",
-            f"not run; the cost model predicts {predicted:.1f} tokens/s, {curve.best.speedup:.2f} times plain decoding "
-            f"of the same engine (best measured there: {best_measured:.2f} at {best_k}; the model is off by "
-            f"{median(off):.0%} in the median of this run)",
-        )
-    ]
+def _predicted(best: CaseResult, fit: Sequence[CaseResult], run: Run) -> list[_Idea]:
+    """The fastest setting that was not run and lies between measured ones, if it is predicted to beat all that fit."""
+    proposals = propose(run, [case.id for case in fit], most=1)
+    ideas = []
+    for proposal in proposals:
+        value, now = getattr(proposal.point, proposal.name), getattr(proposal.beside.point, proposal.name)
+        short = {"assist_toks": f",k={now}", "confidence_threshold": f",p={now:g}"}[proposal.name]
+        because = f"not run; {proposal.because}; that is {1 / proposal.seconds_per_token:.1f} tokens/s"
+        suggestion = Suggestion(f"{proposal.name} = {value:g} in {proposal.beside.id.replace(short, '')}", because)
+        more = (1 if value > now else -1) * (1 if proposal.name == "assist_toks" else -1)
+        ideas.append(_Idea(suggestion, proposal.name, more if proposal.beside.id == best.id else 0))
+    return ideas
 
 
-def _against_rejection(best: CaseResult, others: Sequence[CaseResult]) -> list[Suggestion]:
+def _against_rejection(best: CaseResult, others: Sequence[CaseResult]) -> list[_Idea]:
     point, rate = best.point, best.metrics.get("accept_rate", 0.0)
     figure = f"accept rate {rate:.2f}, {best.metrics.get('total_rollbacks', 0):.0f} rollbacks in {_steps(best)} steps"
-    found = []
+    ideas = []
     if point.strategy == "assisted":
         now = float(point.confidence_threshold or 0.0)
         higher = next((value for value in THRESHOLDS if value > now + 1e-9), None)
-        if higher is not None and not _ran(others, best, confidence_threshold=higher):
-            found.append(
-                Suggestion(f"confidence_threshold = {higher:g}", f"{figure} at {now:g}: the draft stops sooner")
-            )
+        if higher is not None and _is_open(others, best, "confidence_threshold", higher):
+            because = f"{figure} at {now:g}: the draft stops sooner"
+            ideas.append(_less("confidence_threshold", higher, because))
     if point.strategy == "prompt_lookup":
         ngram = int(point.lookup_ngram or 2)
-        if not _ran(others, best, lookup_ngram=ngram + 1):
-            found.append(Suggestion(f"lookup_ngram = {ngram + 1}", f"{figure}: longer matches are copied more surely"))
+        if _is_open(others, best, "lookup_ngram", ngram + 1):
+            ideas.append(_less("lookup_ngram", ngram + 1, f"{figure}: longer matches are copied more surely"))
         k = int(point.assist_toks or 0)
         drafted = best.metrics.get("drafted_per_step", 0.0)
-        if k > 1 and drafted > k / 2 and not _ran(others, best, assist_toks=k // 2):
-            found.append(Suggestion(f"assist_toks = {k // 2}", f"{figure}, {drafted:.1f} tokens drafted per step"))
-    return found
+        if k > 1 and drafted > k / 2 and _is_open(others, best, "assist_toks", k // 2):
+            ideas.append(_less("assist_toks", k // 2, f"{figure}, {drafted:.1f} tokens drafted per step"))
+    return ideas
 
 
-def _against_drafting(best: CaseResult, others: Sequence[CaseResult], limits: Bottleneck) -> list[Suggestion]:
+def _against_drafting(best: CaseResult, others: Sequence[CaseResult], limits: Bottleneck) -> list[_Idea]:
     costs = best.facts.get("forward_costs") or {}
     token, forward = costs.get("draft_token_seconds"), (costs.get("target_seconds") or {}).get("1")
     figure = f"drafting takes {limits.shares['draft']:.0%} of the time"
     if token and forward:
         figure += f", a drafted token costs {token / forward:.2f} of a target forward"
-    found = [Suggestion("a smaller draft (--aux-model)", figure)] if best.point.strategy == "assisted" else []
+    ideas = []
+    if best.point.strategy == "assisted":
+        ideas.append(_Idea(Suggestion("a smaller draft (--aux-model)", figure), "aux_model"))
     layer = int(best.point.exit_layer or 0)
-    if layer > 1 and not _ran(others, best, exit_layer=layer // 2):
-        found.append(Suggestion(f"exit_layer = {layer // 2}", f"{figure} in {layer} layers"))
+    if layer > 1 and _is_open(others, best, "exit_layer", layer // 2):
+        ideas.append(_Idea(Suggestion(f"exit_layer = {layer // 2}", f"{figure} in {layer} layers"), "exit_layer"))
     if not any(case.point.strategy == "prompt_lookup" for case in others):
-        found.append(Suggestion("strategy = prompt_lookup", f"{figure}; copying from the prompt drafts for nothing"))
+        because = f"{figure}; copying from the prompt drafts for nothing"
+        ideas.append(_Idea(Suggestion("strategy = prompt_lookup", because), "strategy"))
     k = int(best.point.assist_toks or 0)
-    if k > 1 and not _ran(others, best, assist_toks=k - 1):
-        found.append(Suggestion(f"assist_toks = {k - 1}", figure))
-    return found
+    if k > 1 and _is_open(others, best, "assist_toks", k - 1):
+        ideas.append(_less("assist_toks", k - 1, figure))
+    return ideas
 
 
-def _against_overhead(best: CaseResult, measured: Sequence[CaseResult], limits: Bottleneck) -> list[Suggestion]:
+def _less(name: str, value: float, because: str) -> _Idea:
+    """The best case with a setting that makes it draft less."""
+    return _Idea(Suggestion(f"{name} = {value:g}", because), name, more=-1)
+
+
+def _is_open(others: Sequence[CaseResult], best: CaseResult, name: str, value: float) -> bool:
+    """Whether nobody measured the best case with this value of a setting, nor a slower value on the way to it."""
+    now = getattr(best.point, name) or 0
+    mine = seconds_per_token(best) or 0.0
+    own: dict[str, Any] = {name: getattr(best.point, name)}
+    for case in others:
+        alike = case.engine == best.engine and dataclasses.replace(case.point, **own) == best.point
+        measured = getattr(case.point, name)
+        if not alike or measured is None or case.id == best.id:
+            continue
+        on_the_way = min(now, value) < measured < max(now, value)
+        if measured == value or (on_the_way and (seconds_per_token(case) or 0.0) > mine):
+            return False
+    return True
+
+
+def _against_overhead(best: CaseResult, measured: Sequence[CaseResult], limits: Bottleneck) -> list[_Idea]:
     figure = limits.why
     if best.engine.compile or any(case.engine.compile and _same_quant(case, best) for case in measured):
         return []
     cache = "static" if best.point.strategy == "plain" else best.point.cache
-    return [Suggestion(f"compile = true, cache = {cache}", figure)]
+    return [_Idea(Suggestion(f"compile = true, cache = {cache}", figure), "compile")]
 
 
-def _against_bandwidth(best: CaseResult, measured: Sequence[CaseResult], limits: Bottleneck) -> list[Suggestion]:
+def _against_bandwidth(best: CaseResult, measured: Sequence[CaseResult], limits: Bottleneck) -> list[_Idea]:
     moved = best.facts.get("bytes_moved_per_step")
     figure = limits.why + (f", {moved / 2**20:.0f} MiB moved per step" if moved else "")
-    found = []
+    ideas = []
     if best.engine.target_quant == "none" and not any(c.engine.target_quant != "none" for c in measured):
-        found.append(Suggestion("target_quant = 4bit", f"{figure}; it changes the answers: score them (-m humaneval)"))
+        ideas.append(
+            _Idea(
+                Suggestion("target_quant = 4bit", f"{figure}; it changes the answers: score them (-m humaneval)"),
+                "target_quant",
+            )
+        )
     if best.point.strategy == "plain" and not any(c.point.strategy != "plain" for c in measured):
-        found.append(Suggestion("strategy = assisted or prompt_lookup", f"{figure}, for one token"))
-    return found
+        ideas.append(_Idea(Suggestion("strategy = assisted or prompt_lookup", f"{figure}, for one token"), "strategy"))
+    return ideas
 
 
-def _against_computation(best: CaseResult, limits: Bottleneck) -> list[Suggestion]:
+def _against_computation(best: CaseResult, limits: Bottleneck) -> list[_Idea]:
     if best.point.cache == "none":
-        return [Suggestion("cache = dynamic", f"{limits.why}: without a cache every step computes all positions")]
-    return [Suggestion("dtype = bf16", limits.why)] if best.engine.dtype == "fp32" else []
-
-
-def _ran(others: Sequence[CaseResult], best: CaseResult, **changes: Any) -> bool:
-    wanted = dataclasses.replace(best.point, **changes)
-    return any(case.engine == best.engine and case.point == wanted for case in others)
+        return [
+            _Idea(
+                Suggestion("cache = dynamic", f"{limits.why}: without a cache every step computes all positions"),
+                "cache",
+            )
+        ]
+    return [_Idea(Suggestion("dtype = bf16", limits.why), "dtype")] if best.engine.dtype == "fp32" else []
 
 
 def _same_target(case: CaseResult, best: CaseResult) -> bool:
@@ -247,11 +272,3 @@ def _same_quant(case: CaseResult, best: CaseResult) -> bool:
 
 def _steps(case: CaseResult) -> int:
     return sum(len(sample.steps) for sample in case.samples)
-
-
-def _tokens_per_second(case: CaseResult) -> float:
-    return 1 / (seconds_per_token(case) or float("inf"))
-
-
-def _without_k(case: CaseResult) -> str:
-    return case.id.replace(f",k={case.point.assist_toks}", "")

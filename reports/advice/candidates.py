@@ -13,17 +13,20 @@ on pass@1 says what else is wanted of the answers, so quantized settings compete
 losslessness is asked for.
 
 quality: pass@1 of the same target (pair, quantization, dtype, cache) where the run holds it, else its perplexity, else
-whether it decodes the same model. Two cases are compared by the best of the three that both have.
+whether it decodes the same model. Two cases are compared by the best of the three that both have and that tells them
+apart: two scores whose problems do not (McNemar) are as good as one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.advice.bottleneck import Bottleneck, Suggestion, bottleneck, suggestions
 from reports.advice.transformers_lines import transformers_lines, weights_of
+from reports.numbers import humaneval
 from reports.numbers.answers import SameOutput, is_lossless, is_same_model, is_wrong, same_output
 from reports.numbers.cases import GIB, Memory, memory_of, of_full_length, pays_off_after, seconds_per_token
 from reports.numbers.decision import (
@@ -40,6 +43,7 @@ from reports.record.run import CaseResult, Run, RunFileError
 
 SAME_MEMORY, SAME_PERPLEXITY = 1.02, 1.01  # what differs by less counts as equal on the front
 NOTHING_TO_COMPARE = "nothing to recommend: no plain decoding was measured to compare with; measure it (-k plain)"
+PROBLEMS, TOLD_APART = 164, 1.96  # of HumanEval; standard errors between two shares that tell them apart
 MOST_PROMPTS = 1_000  # more are never suggested: settings that close are equal in practice
 
 
@@ -63,13 +67,14 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory, pass_at_1,
-    perplexity: None where the run does not hold them. same_model, lossless, output: see `numbers.answers`."""
+    """A measured case with what it is judged by. tokens_per_second: totals, prefill included; memory, scored (the
+    HumanEval case of its target), perplexity: None where the run does not hold them. same_model, lossless, output: see
+    `numbers.answers`."""
 
     case: CaseResult
     tokens_per_second: float
     memory: Memory | None
-    pass_at_1: float | None
+    scored: CaseResult | None
     perplexity: float | None
     same_model: bool
     lossless: bool
@@ -79,12 +84,17 @@ class Candidate:
     def id(self) -> str:
         return self.case.id
 
+    @property
+    def pass_at_1(self) -> float | None:
+        """The share of HumanEval problems that its target solves at the first try."""
+        return None if self.scored is None else float(self.scored.metrics["pass_at_1"])
+
 
 @dataclass(frozen=True)
 class Advice:
     """The advice for one target model.
 
-    front: Pareto-optimal candidates (speed, memory, quality), fastest first, of all candidates, constrained or not.
+    front: Pareto-optimal candidates (speed, memory, quality), fastest first, of those that meet the constraints.
     runner_up: the setting of the next largest ratio that meets the constraints. against: the runner-up first, then
     every further one that the best is not separated from; those without common prompts cannot be judged and are not in
     it.
@@ -173,7 +183,7 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
             case=case,
             tokens_per_second=1 / seconds,
             memory=memory_of(case),
-            pass_at_1=_pass_at_1(case, scored.get(_target_key(case, run), ())),
+            scored=_scored(case, scored.get(_target_key(case, run), ())),
             perplexity=perplexities.get(_target_key(case, run)),
             same_model=is_same_model(case),
             lossless=is_lossless(case, run),
@@ -185,10 +195,14 @@ def candidates(run: Run, *, sampled: bool = False) -> list[Candidate]:
     ]
 
 
-def pareto_front(everyone: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """Those that no other is at least as good as in speed, memory and quality and better in one, fastest first."""
+def pareto_front(everyone: Iterable[Candidate], run: Run | None = None) -> tuple[Candidate, ...]:
+    """Those that no other is at least as good as in speed, memory and quality and better in one, fastest first.
+
+    run: where the completions are by which HumanEval scores are told apart; without it they are by their errors alone.
+    """
     fastest_first = sorted(everyone, key=lambda one: -one.tokens_per_second)
-    return tuple(one for one in fastest_first if not any(_dominates(other, one) for other in fastest_first))
+    scores = _Scores(run)
+    return tuple(one for one in fastest_first if not any(_dominates(other, one, scores) for other in fastest_first))
 
 
 def _by_target(everyone: Iterable[Candidate], run: Run) -> dict[str, list[Candidate]]:
@@ -231,7 +245,7 @@ def _advice(group: list[Candidate], run: Run, constraints: Constraints) -> Advic
         decision=found,
         candidates=len(group),
         excluded=excluded,
-        front=pareto_front(group),
+        front=pareto_front(fit, run),
         runner_up=named[second] if second else None,
         against=tuple(against),
         bottleneck=limits,
@@ -299,8 +313,42 @@ def gibibytes(count: float) -> str:
     return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
-    quality = _quality(one, other)
+class _Scores:
+    """Which of two HumanEval cases solves more, as far as their problems tell; each pair is compared once."""
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+        self._known: dict[tuple[str, str], int] = {}
+
+    def compare(self, one: CaseResult, other: CaseResult) -> int:
+        """1 if the first solves more, -1 if the second does, 0 where they are not told apart."""
+        pair = (one.id, other.id)
+        if pair not in self._known:
+            self._known[pair] = self._compared(one, other)
+        return self._known[pair]
+
+    def _compared(self, one: CaseResult, other: CaseResult) -> int:
+        if one.id == other.id:
+            return 0
+        run = self._run
+        first, second = (humaneval.completions_of(run, case.id) if run else [] for case in (one, other))
+        if first and second:
+            try:
+                paired = humaneval.compare(second, first)
+            except ValueError:  # no problem in common
+                return 0
+            if paired.p_value >= humaneval.LEVEL:
+                return 0
+            return 1 if paired.difference.estimate > 0 else -1
+        shares = [float(case.metrics["pass_at_1"]) for case in (one, other)]  # published without completions
+        counts = [float(case.metrics.get("problems", PROBLEMS)) for case in (one, other)]
+        error = math.sqrt(sum(share * (1 - share) / count for share, count in zip(shares, counts, strict=True)))
+        apart = abs(shares[0] - shares[1]) > TOLD_APART * error
+        return (shares[0] > shares[1]) - (shares[0] < shares[1]) if apart else 0
+
+
+def _dominates(one: Candidate, other: Candidate, scores: _Scores) -> bool:
+    quality = _quality(one, other, scores)
     memory = 0
     if one.memory is not None and other.memory is not None:
         first, second = one.memory.bytes, other.memory.bytes
@@ -309,10 +357,10 @@ def _dominates(one: Candidate, other: Candidate) -> bool:
     return min(speed, memory, quality) >= 0 and max(speed, memory, quality) > 0
 
 
-def _quality(one: Candidate, other: Candidate) -> int:
-    """1 if the first is better, -1 if the second is, by the best figure that both have."""
-    if one.pass_at_1 is not None and other.pass_at_1 is not None:
-        return (one.pass_at_1 > other.pass_at_1) - (one.pass_at_1 < other.pass_at_1)
+def _quality(one: Candidate, other: Candidate, scores: _Scores) -> int:
+    """1 if the first is better, -1 if the second is, by the best figure that both have and that tells them apart."""
+    if one.scored is not None and other.scored is not None and (better := scores.compare(one.scored, other.scored)):
+        return better
     if one.perplexity is not None and other.perplexity is not None:
         better = one.perplexity * SAME_PERPLEXITY < other.perplexity
         return better - (other.perplexity * SAME_PERPLEXITY < one.perplexity)
@@ -324,7 +372,7 @@ def _target_key(case: CaseResult, run: Run) -> tuple[Any, ...]:
     return (run.target_of(case), case.engine.target_quant, case.engine.dtype, case.point.cache == "quantized")
 
 
-def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
+def _scored(case: CaseResult, scored: Sequence[CaseResult]) -> CaseResult | None:
     """Of the same strategy where that was scored too, else of plain decoding, else of the first.
 
     scored: HumanEval cases of the same target.
@@ -332,5 +380,5 @@ def _pass_at_1(case: CaseResult, scored: Sequence[CaseResult]) -> float | None:
     for strategy in (case.point.strategy, "plain"):
         for other in scored:
             if other.point.strategy == strategy:
-                return float(other.metrics["pass_at_1"])
-    return float(scored[0].metrics["pass_at_1"]) if scored else None
+                return other
+    return scored[0] if scored else None

@@ -92,6 +92,13 @@ class Curve:
         """The fastest predicted k, the smallest among equals; a speedup below 1 says that plain decoding is faster."""
         return max(self.points, key=lambda point: point.speedup)
 
+    def open_to(self, least: int = 1, most: int = LARGEST_K) -> list[int]:
+        """The k that were not run and lie past no measured one that was slower than the fastest measured."""
+        fastest = max(self.measured, key=lambda k: self.measured[k])
+        lower = max((k for k in self.measured if k < fastest), default=least - 1)
+        upper = min((k for k in self.measured if k > fastest), default=most + 1)
+        return [point.k for point in self.points if lower < point.k < upper and point.k != fastest]
+
     def corrected(self, k: int) -> float:
         """The predicted speedup at k times what the model was off by at the k that were run, between these as between
         the two, beyond them as at the last; where k was run that is what was measured."""
@@ -192,14 +199,17 @@ def prediction_lines(run: Run) -> list[str]:
         f"median off by {100 * median(off):.1f}%, most {100 * worst.residual:+.1f}% ({worst.case})"
     ]
     for curve in curves(run):
-        best = curve.best
-        text = f"{curve.setting}: predicted best k = {best.k}, speedup {best.speedup:.2f}"
-        if best.k in curve.measured:
-            text += f" (measured {curve.measured[best.k]:.2f})"
-        else:
-            k, speedup = max(curve.measured.items(), key=lambda item: item[1])
-            text += f" (not run; measured best k = {k}, {speedup:.2f})"
-        lines.append(text + ("; plain decoding is faster" if best.speedup < 1 else ""))
+        fastest, measured = max(curve.measured.items(), key=lambda item: item[1])
+        best = max([fastest, *curve.open_to()], key=curve.corrected)
+        predicted = {point.k: point.speedup for point in curve.points}
+        speedup = predicted[best] if best == fastest else curve.corrected(best)
+        text = f"{curve.setting}: predicted best k = {best}, speedup {speedup:.2f}"
+        text += (
+            f" (measured {measured:.2f})"
+            if best == fastest
+            else f", corrected by what was measured (not run; measured best k = {fastest}, {measured:.2f})"
+        )
+        lines.append(text + ("; plain decoding is faster" if max(speedup, measured) < 1 else ""))
     return lines
 
 

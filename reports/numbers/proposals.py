@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.numbers.cases import seconds_per_token
+from reports.numbers.cost_model import residual
 from reports.numbers.predictions import Curve, curves
 from reports.record.run import CaseResult, Run
 from reports.record.settings import DecodingPoint, EngineKey, Workload
@@ -33,13 +34,18 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A case that nobody measured: what to decode with and how, its predicted seconds per token, and why."""
+    """A case that nobody measured: what to decode with and how, its predicted seconds per token, and why.
+
+    beside: the measured case that it differs from in one setting, named `name`.
+    """
 
     engine: EngineKey
     point: DecodingPoint
     workload: Workload
     seconds_per_token: float
     because: str
+    beside: CaseResult
+    name: str
 
 
 def propose(run: Run, competing: Collection[str], bounds: Bounds | None = None, *, most: int = 3) -> list[Proposal]:
@@ -73,9 +79,7 @@ def _competes(curve: Curve, competing: Collection[str]) -> bool:
 def _tokens(eligible: list[Curve], bounds: Bounds) -> Iterator[Proposal]:
     for curve in eligible:
         best = max(curve.measured, key=lambda k: curve.measured[k])
-        lower = max((k for k in curve.measured if k < best), default=bounds.least_toks - 1)
-        upper = min((k for k in curve.measured if k > best), default=bounds.most_toks + 1)
-        between = [point.k for point in curve.points if lower < point.k < upper and point.k != best]
+        between = curve.open_to(bounds.least_toks, bounds.most_toks)
         if not between or best not in {point.k for point in curve.points}:
             continue
         k = max(between, key=curve.corrected)
@@ -83,10 +87,10 @@ def _tokens(eligible: list[Curve], bounds: Bounds) -> Iterator[Proposal]:
         latency = _latency(case) * curve.measured[best] / curve.corrected(k)
         because = (
             f"the cost model predicts {curve.corrected(k):.2f}x at k = {k}, corrected by what was measured at "
-            f"{_listed(curve)}; k = {best} is {curve.measured[best]:.2f}x"
+            f"{_listed(curve)} ({_off(curve, k)}); k = {best} is {curve.measured[best]:.2f}x"
         )
         point = dataclasses.replace(case.point, assist_toks=k)
-        yield Proposal(case.engine, point, case.workload, latency, because)
+        yield Proposal(case.engine, point, case.workload, latency, because, case, "assist_toks")
 
 
 def _thresholds(eligible: list[Curve], competing: Collection[str], bounds: Bounds) -> Iterator[Proposal]:
@@ -114,11 +118,19 @@ def _thresholds(eligible: list[Curve], competing: Collection[str], bounds: Bound
         because = f"the parabola through the thresholds {told} is lowest at {lowest:g}"
         point = dataclasses.replace(cases[best].point, confidence_threshold=lowest)
         predicted = float(np.polyval(parabola, lowest))
-        yield Proposal(cases[best].engine, point, cases[best].workload, predicted, because)
+        case = cases[best]
+        yield Proposal(case.engine, point, case.workload, predicted, because, case, "confidence_threshold")
 
 
 def _latency(case: CaseResult) -> float:
     return seconds_per_token(case) or float("inf")
+
+
+def _off(curve: Curve, k: int) -> str:
+    """How far the model was off for this curve, where it was measured nearest to k."""
+    predicted = {point.k: point.speedup for point in curve.points}
+    nearest = min(curve.measured.keys() & predicted.keys(), key=lambda measured: (abs(measured - k), measured))
+    return f"it is off by {residual(predicted[nearest], curve.measured[nearest]):+.0%} at k = {nearest}, the nearest"
 
 
 def _listed(curve: Curve) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from planted_runs import ENGINE, assisted, case, plain
 from reports.__main__ import main
 from reports.advice.candidates import Constraints, advise, candidates, pareto_front
 from reports.commands.advise import parse_bytes
-from reports.record.run import CaseResult, Run, RunFileError
+from reports.record.run import CaseResult, Completion, Run, RunFileError
 from reports.views.advice_text import as_json, markdown
 
 MIB = 2**20
@@ -153,6 +153,50 @@ def test_the_front_drops_what_is_slower_and_no_better(planted: Callable[..., Run
         "p/plain",
         "p/small",
     ]
+
+
+def test_the_front_obeys_the_constraints(run: Run) -> None:
+    (found,) = advise(run, Constraints(min_pass_at_1=0.4))
+    assert [each.id for each in found.front] == ["p/assisted", "p/plain"], "4-bit solves too few"
+    (found,) = advise(run, Constraints(max_memory=120 * MIB))
+    assert [each.id for each in found.front] == ["p/4bit", "p/plain"], "target and draft are too large"
+
+
+def solved(case_id: str, passed: Sequence[int]) -> list[Completion]:
+    return [
+        Completion(case_id, f"HumanEval/{task}", 0, "", 10, 0.5, "passed" if one else "failed", "")
+        for task, one in enumerate(passed)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plain_solves", "quantized_solves", "front"),
+    [
+        ([1] * 6 + [0] * 154, [1] * 8 + [0] * 152, ["p/4bit", "p/plain"]),  # 3.8% and 5.0%: not told apart
+        ([1] * 6 + [0] * 154, [1] * 60 + [0] * 100, ["p/4bit"]),  # 3.8% and 37.5%: told apart
+    ],
+)
+@pytest.mark.parametrize("published", [False, True])
+def test_scores_that_are_not_told_apart_rank_nothing(
+    planted: Callable[..., Run],
+    plain_solves: list[int],
+    quantized_solves: list[int],
+    front: list[str],
+    published: bool,
+) -> None:
+    """4-bit is faster and smaller; only if its score were truly higher would nothing be left for plain decoding."""
+    shares = [sum(passed) / len(passed) for passed in (plain_solves, quantized_solves)]
+    run = planted(
+        one("p/plain", [1.0, 1.0], facts={"perplexity": 10.0}),
+        one("p/4bit", [0.5, 0.5], weights=30, engine=ENGINE | {"target_quant": "4bit"}, facts={"perplexity": 12.0}),
+        scored(shares[0]),
+        scored(shares[1], "4bit"),
+    )
+    if not published:
+        completions = [*solved("p/none/humaneval", plain_solves), *solved("p/4bit/humaneval", quantized_solves)]
+        run = dataclasses.replace(run, completions=tuple(completions))
+    (found,) = advise(run, Constraints(min_pass_at_1=0.01))
+    assert [each.id for each in found.front] == front
 
 
 def test_nothing_that_meets_the_constraints_names_them_and_what_would_do(run: Run) -> None:

@@ -162,3 +162,50 @@ def test_a_number_of_tokens_that_was_not_run_is_suggested_where_the_model_predic
     found = told(best, base, run=planted(base, best))
     assert "assist_toks = 12 in p/assisted" in found
     assert "not run; the cost model predicts" in found["assist_toks = 12 in p/assisted"]
+
+
+def lookup(k: int, seconds: float) -> CaseResult:
+    """Every drafted token accepted, drafting free: the model promises more with every token that is drafted."""
+    steps = tuple((k, k) for _ in range(60 // (k + 1)))
+    drafted = k * len(steps)
+    sample = dataclasses.replace(
+        assisted(0, seconds), new_tokens=(k + 1) * len(steps), target_forwards=len(steps), drafted=drafted,
+        accepted=drafted, rejected=0, censored=0, rollbacks=0, steps=steps,
+        proposed_at=(len(steps),) * k, accepted_at=(len(steps),) * k,
+    )  # fmt: skip
+    facts = {"forward_costs": {"target_seconds": {"1": 0.1, "16": 0.1}}}
+    point = {"strategy": "prompt_lookup", "assist_toks": k, "do_sample": False, "cache": "dynamic"}
+    metrics = derive([sample], speculative=True) | {"draft_share": 0.1, "verify_share": 0.89, "other_share": 0.01}
+    return case(f"p/lookup,k={k}", [sample], point=point, metrics=metrics, facts=facts)
+
+
+def test_nothing_is_suggested_past_a_measured_point_that_was_slower(planted: Callable[..., Run]) -> None:
+    base = case("p/plain", [dataclasses.replace(plain(0, 6.0), new_tokens=60)])
+    best, beyond = lookup(3, 2.0), lookup(9, 2.2)
+    run = planted(base, best, beyond)
+    found = suggestions(best, run.cases, run.cases, run, bottleneck(best))
+    named = [int(idea.setting.split()[2]) for idea in found if idea.setting.startswith("assist_toks")]
+    assert len(named) == 1 and 3 < named[0] < 9, "k = 9 was slower, so 10 and more are not tried"
+    (because,) = [idea.because for idea in found if idea.setting.startswith("assist_toks")]
+    assert "it is off by +" in because and "at k = 3, the nearest" in because
+    assert "in the median" not in because
+
+
+def test_ideas_do_not_contradict_each_other(planted: Callable[..., Run]) -> None:
+    """Rejections ask for fewer drafted tokens, the model for more of them: the model's figure stands alone."""
+    base = case("p/plain", [dataclasses.replace(plain(0, 6.0), new_tokens=60)])
+    best = dataclasses.replace(lookup(3, 2.0), metrics=drafting(0.02, 0.97, 0.01, 1.5, 3.0).metrics)
+    run = planted(base, best)
+    assert bottleneck(best).kind == "rejection"
+    found = [idea.setting for idea in suggestions(best, run.cases, run.cases, run, bottleneck(best))]
+    assert found == ["assist_toks = 12 in p/lookup"]
+
+
+def test_no_rule_of_thumb_goes_past_a_slower_measured_value(planted: Callable[..., Run]) -> None:
+    point = DecodingPoint("prompt_lookup", assist_toks=8, lookup_ngram=3)
+    best = dataclasses.replace(drafting(0.02, 0.97, 0.01, 1.5, 7.0), point=point)
+    fewer = dataclasses.replace(best, id="p/k=6", point=dataclasses.replace(point, assist_toks=6))
+    slower = dataclasses.replace(fewer, samples=tuple(dataclasses.replace(s, seconds=9.0) for s in fewer.samples))
+    assert "assist_toks = 4" not in told(best, slower, run=planted(best, slower))
+    faster = dataclasses.replace(fewer, samples=tuple(dataclasses.replace(s, seconds=0.1) for s in fewer.samples))
+    assert "assist_toks = 4" in told(best, faster, run=planted(best, faster, name="second.jsonl"))
