@@ -186,14 +186,15 @@ class _Reading:
             return
         known = list(zip(self.cases, self.offsets, strict=True))
         earlier, places = next(((case, at) for case, at in reversed(known) if case.id == name), (None, ()))
-        count = len(left.offsets)
+        if earlier is not None and earlier.measured and not self._has_samples(name, left):
+            return
+        count = len(left.rounds)
         line = {
             **left.line,
             "id": name,
             "status": "failed",
             "reason": f"{INTERRUPTED} (the run ended {count} round{'' if count == 1 else 's'} after it began)",
             "again": earlier is not None and earlier.measured,
-            "samples": left.samples,
         }
         try:
             case = _case(line)
@@ -207,6 +208,17 @@ class _Reading:
             places = ()
         self.cases.append(case)
         self.offsets.append((*places, *left.offsets))
+
+    def _has_samples(self, name: str, left: Left) -> bool:
+        """Whether a baseline's rounds of a later session hold samples of its own, which outlines leave unread."""
+        if self.with_samples:
+            return True
+        with self.path.open("rb") as file:
+            for offset in left.offsets:
+                file.seek(offset)
+                if name in map(current_id, parse_line(file.readline()).get("samples", {})):
+                    return True
+        return False
 
     def _tell_unknown(self) -> None:
         unknown = dict.fromkeys(name for case in self.cases for name in case.unknown_settings)

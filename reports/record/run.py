@@ -180,8 +180,9 @@ class Run:
 
     completions: those of HumanEval cases, finished or not, each with its verdict if it has one. later_sessions: what is
     known of the processes that went on with the file, or whose files were merged into it, after the first. rounds: in
-    the order of the file; none where cases did not take turns. A case that has rounds and no line of its own, since the
-    run was killed, is among the cases as interrupted, after those that have one.
+    the order of the file, the later counts of one that was measured again; none where cases did not take turns. A case
+    that has rounds and no line of its own, since the run was killed, is among the cases as interrupted, after those
+    that have one.
     """
 
     path: Path

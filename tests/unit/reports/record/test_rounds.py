@@ -128,6 +128,34 @@ def test_a_baseline_that_ended_well_before_is_measured_again_in_later_rounds(tmp
     assert run.finished[PLAIN].status == "ok"
 
 
+def test_a_round_that_was_measured_again_counts_as_it_was_the_last_time(tmp_path: Path) -> None:
+    writer = RunWriter(killed(tmp_path / "run.jsonl", 2))
+    slower = {name: [dataclasses.replace(one, seconds=9.0) for one in samples_of(0, name)] for name in (PLAIN, DRAFTED)}
+    writer.round(Round(0, 0, 0, 0, ORDERS[0]), slower)
+    writer.close()
+    run = read_run(tmp_path / "run.jsonl")
+    for one in run.cases:
+        assert sorted((sample.prompt, sample.seconds == 9.0) for sample in one.samples) == [(0, True), (1, False)]
+        assert sorted(sample.seconds == 9.0 for sample in one.repeats) == [False, True] * (one.id == PLAIN)
+        assert "ended 2 rounds after" in one.reason
+    assert [(one.round, bool(one.disturbed)) for one in run.rounds] == [(0, False), (1, True), (0, False)]
+    with open_journal(tmp_path / "run.jsonl") as journal:
+        assert journal.samples(journal.run.cases[0]).column("seconds")[0] == 9.0
+
+
+def test_a_baseline_decoded_for_others_only_is_not_measured_again(tmp_path: Path) -> None:
+    path = killed(tmp_path / "run.jsonl", 2, result(PLAIN, [0, 1]))
+    writer = RunWriter(path)
+    writer.session({"environment": HEADER["environment"]})
+    writer.round(Round(1, 0, 1, 2, ORDERS[2]), {DRAFTED: samples_of(2, DRAFTED)}, CASES)
+    writer.close()
+    for run in (read_run(path), read_outline(path).run):
+        assert [(one.id, one.again, one.status) for one in run.cases] == [
+            (PLAIN, False, "ok"),
+            (DRAFTED, False, "failed"),
+        ]
+
+
 def test_a_dropped_case_keeps_its_samples(tmp_path: Path) -> None:
     dropped = result(DRAFTED, [0], status="dropped", reason="slower than the best", dropped_round=0)
     run = read_run(killed(tmp_path / "run.jsonl", 2, result(PLAIN, [0, 1]), dropped))
