@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fixtures.study.pairs import Pair, without_place
 from fixtures.study.study import Case, HumanEvalSettings, Study, Sweep, Workload
 from fixtures.study.workload import Prompts
+from reports.views.sheet import Align, markdown, plain_sheet
 from tools.tiny_families import FAMILIES, VOCABULARY, Family
 
 if TYPE_CHECKING:
@@ -187,11 +188,12 @@ def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown, with a numbered note for every reason why not."""
     reasons = list(dict.fromkeys(cell for row in rows for cell in row.cells.values() if cell != RUNS))
     marks = {RUNS: RUNS} | {reason: f"no ({number})" for number, reason in enumerate(reasons, start=1)}
-    lines = ["| family | " + " | ".join(COLUMNS) + " |", "|:---|" + ":---:|" * len(COLUMNS)]
-    lines += [
-        f"| {row.family.title} | " + " | ".join(marks[row.cells[column]] for column in COLUMNS) + " |" for row in rows
-    ]
-    return "\n".join([*lines, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
+    columns: dict[str, Align] = {"family": "left"}
+    sheet = plain_sheet(
+        columns | dict.fromkeys(COLUMNS, "centre"),
+        [[row.family.title, *(marks[row.cells[column]] for column in COLUMNS)] for row in rows],
+    )
+    return "\n".join([markdown(sheet), "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))])
 
 
 def told(document: str) -> dict[str, dict[str, str]]:

@@ -99,7 +99,7 @@ class Advice:
     every further one that the best is not separated from; those without common prompts cannot be judged and are not in
     it.
     excluded: how many candidates each constraint rules out. unstable: baselines that changed more than they may.
-    pays_off_after: generated tokens that earn compiling and warming up back.
+    pays_off_after: generated tokens that earn compiling and warming up back. dropped: by a race, before its end.
     """
 
     target: str
@@ -116,6 +116,7 @@ class Advice:
     quantized_faster: Contender | None = None
     unstable: tuple[Drift, ...] = ()
     pays_off_after: int | None = None
+    dropped: tuple[CaseResult, ...] = ()
 
     @property
     def speedup(self) -> Speedup | None:
@@ -257,6 +258,11 @@ def _advice(group: list[Candidate], run: Run, constraints: Constraints) -> Advic
         quantized_faster=quantized_faster(found, run) if constraints.own_model else None,
         unstable=tuple(drift for drift in drifts(run) if drift.unstable),
         pays_off_after=pays_off_after(best.case, run),
+        dropped=tuple(
+            case
+            for case in run.finished.values()
+            if case.status == "dropped" and run.target_of(case) == run.target_of(best.case)
+        ),
     )
 
 

@@ -87,6 +87,7 @@ def _advice(one: Advice) -> dict[str, Any]:
         "not_told_apart": [case.id for case in one.decision.tie],
         **({"simplest": one.decision.simplest.id} if one.decision.simplest else {}),
         **({"smallest": one.decision.smallest.id} if one.decision.smallest else {}),
+        "dropped": [{"case": case.id, "round": case.dropped_round, "reason": case.reason} for case in one.dropped],
         "unstable": [drift.baseline for drift in one.unstable],
         **({"pays_off_after_tokens": one.pays_off_after} if one.pays_off_after else {}),
         "engine": dataclasses.asdict(one.best.case.engine),
@@ -163,6 +164,9 @@ def _statements(one: Advice) -> list[str]:
     found += [_against(each, second is not None and each.other == second.id) for each in one.against[:4]]
     if len(one.against) > 4:
         found.append(f"nor is it separated from {len(one.against) - 4} more")
+    for case in one.dropped:
+        when = "" if case.dropped_round is None else f" after round {case.dropped_round}"
+        found.append(f"dropped from the race{when}: {case.id}{f': {case.reason}' if case.reason else ''}")
     for name, count in one.excluded.items():
         found.append(f"{name} excludes {count} of {one.candidates} cases")
     return found

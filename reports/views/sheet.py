@@ -95,6 +95,12 @@ class Sheet:
     notes: tuple[str, ...] = ()
 
 
+def plain_sheet(columns: Mapping[str, Align], rows: Iterable[Sequence[str]]) -> Sheet:
+    """A sheet of texts alone; columns: label -> alignment."""
+    made = tuple(SheetColumn(label, label, align=align) for label, align in columns.items())
+    return Sheet(made, tuple(SheetRow(tuple(cells)) for cells in rows))
+
+
 def chosen(sheet: Sheet, columns: str | None = None, sort: str | None = None, top: int | None = None) -> Sheet:
     """The sheet with the columns of a comma list (else those shown unasked), sorted by a column's better end first
     (`-KEY`: its other end; rows without a value come last), cut to its first rows.

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from reports.views.sheet import Align, markdown, plain_sheet
+
 Status = Literal["holds", "fails", "cannot"]
 
 
@@ -54,7 +56,7 @@ def read(path: Path) -> dict[str, Outcome]:
 
 def table(outcomes: Iterable[Outcome], not_run: Iterable[str] = ()) -> list[str]:
     """Lines of a Markdown table: what holds, what does not and why, what was measured."""
-    rows = [("check", "verdict", "seconds", "measured")]
+    rows: list[tuple[str, ...]] = []
     for outcome in outcomes:
         measured = ", ".join(f"{name} {_readable(value)}" for name, value in outcome.figures.items())
         rows.append(
@@ -66,8 +68,8 @@ def table(outcomes: Iterable[Outcome], not_run: Iterable[str] = ()) -> list[str]
             )
         )
     rows += [(check, "not run", "", "") for check in not_run]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return [lines[0], "|:---|:---|---:|:---|", *lines[1:]]
+    columns: dict[str, Align] = {"check": "left", "verdict": "left", "seconds": "right", "measured": "left"}
+    return markdown(plain_sheet(columns, rows)).split("\n")
 
 
 def _readable(value: float | int | str) -> str:

@@ -29,6 +29,7 @@ from reports.launch.block_runs import measure_all, stopped_by_termination
 from reports.launch.blocks import Block, announce, find_study, finished, folder_of, in_pairs, runs_folder
 from reports.launch.environments import environments, parse_spec
 from reports.record.run import Run
+from reports.views.sheet import Align, markdown, plain_sheet
 
 HERE = Path(__file__).resolve().parent
 SLOWED = {"same": 0.0, "slower5": 0.05, "slower10": 0.10}
@@ -153,16 +154,19 @@ def _figures(found: Gate) -> dict[str, Any]:
 
 def _table(counts: Mapping[tuple[str, str], Mapping[str, int]]) -> str:
     """Verdicts by kind of trial, as Markdown."""
+    columns: dict[str, Align] = {"head against base": "left", "blocks": "left"}
+    columns |= dict.fromkeys(("judged", "regressed", "inconclusive", "passed"), "right")
     rows = [
-        "| head against base | blocks | judged | regressed | inconclusive | passed |",
-        "|:---|:---|---:|---:|---:|---:|",
+        [
+            HEADS[kind],
+            blocks,
+            f"{sum(found.values())} times",
+            *(f"{found.get(verdict, 0)}" for verdict in ("regressed", "inconclusive", "pass")),
+        ]
+        for (blocks, kind), found in counts.items()
+        if found
     ]
-    for (blocks, kind), found in counts.items():
-        if not found:
-            continue
-        told = " | ".join(f"{found.get(verdict, 0)}" for verdict in ("regressed", "inconclusive", "pass"))
-        rows.append(f"| {HEADS[kind]} | {blocks} | {sum(found.values())} times | {told} |")
-    return "\n".join(rows)
+    return markdown(plain_sheet(columns, rows))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from reports.record.reader import read_run
 from reports.record.run import RunFileError
+from reports.views.sheet import Align, markdown, plain_sheet
 from tools.simulate.equal_cases import WINDOWS, coverage
 from tools.simulate.equal_races import equal_races
 from tools.simulate.gate_rates import gate_rates
@@ -48,19 +50,26 @@ def simulated(
 
 def _said(figures: dict[str, Any]) -> str:
     shares = figures["equal_settings"]
-    lines = ["| equal settings, 95% interval contains 1 | " + " | ".join(f"{w} rounds" for w in WINDOWS) + " |"]
-    lines += ["|:---|" + "---:|" * len(WINDOWS)]
-    for way, windows in shares.items():
-        cells = [f"{100 * windows[str(window)]['contain_1']:.1f}%" for window in WINDOWS]
-        lines.append(f"| {way} | {' | '.join(cells)} |")
-    lines += ["", "| races, looked at after every round | better one dropped | better one leads | generations |"]
-    lines += ["|:---|---:|---:|---:|"]
+    windows = [
+        [way, *(f"{100 * found[str(window)]['contain_1']:.1f}%" for window in WINDOWS)] for way, found in shares.items()
+    ]
+    races = []
     for race in figures["races"]:
         better = f"one {race['better_by']:.0%} better" if race["better_by"] else "two equal settings"
-        lines.append(
-            f"| {better}, {race['races']} races of {race['rounds']} rounds | {100 * race['better_one_dropped']:.1f}% | "
-            f"{100 * race['better_one_leads']:.1f}% | {race['generations_of_a_full_run']:.0%} |"
+        races.append(
+            [
+                f"{better}, {race['races']} races of {race['rounds']} rounds",
+                f"{100 * race['better_one_dropped']:.1f}%",
+                f"{100 * race['better_one_leads']:.1f}%",
+                f"{race['generations_of_a_full_run']:.0%}",
+            ]
         )
+    looked = "races, looked at after every round"
+    lines = [
+        _shares("equal settings, 95% interval contains 1", [f"{window} rounds" for window in WINDOWS], windows),
+        "",
+        _shares(looked, ["better one dropped", "better one leads", "generations"], races),
+    ]
     replay = figures["replay"]
     lines += [
         "",
@@ -69,16 +78,23 @@ def _said(figures: dict[str, Any]) -> str:
         f"told apart from it, in {100 * replay['winner_is_one_of_these']:.1f}%, with "
         f"{100 * replay['generations_of_the_full_run']:.0f}% of its generations.",
         "",
-        "| gate by rounds without a calibration, one of four speedups | any regressed | it regressed | inconclusive | "
-        "passed |",
-        "|:---|---:|---:|---:|---:|",
     ]
+    judged = []
     for rate in figures["gate"]:
         code = f"{rate['slower_by']:.0%} slower" if rate["slower_by"] else "the same code"
         cells = [rate["gates_regressed"], rate["regressed"], rate["inconclusive"], rate["pass"]]
-        shares_of_pairs = " | ".join(f"{100 * cell:.1f}%" for cell in cells)
-        lines.append(f"| {code}, {rate['pairs']} pairs of runs of 30 rounds | {shares_of_pairs} |")
+        judged.append(
+            [f"{code}, {rate['pairs']} pairs of runs of 30 rounds", *(f"{100 * cell:.1f}%" for cell in cells)]
+        )
+    of = "gate by rounds without a calibration, one of four speedups"
+    lines.append(_shares(of, ["any regressed", "it regressed", "inconclusive", "passed"], judged))
     return "\n".join(lines)
+
+
+def _shares(of: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Shares in Markdown, a row each; of: what the rows are."""
+    columns: dict[str, Align] = {of: "left"}
+    return markdown(plain_sheet(columns | dict.fromkeys(names, "right"), rows))
 
 
 def main() -> int:

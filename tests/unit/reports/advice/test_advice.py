@@ -120,6 +120,15 @@ def test_where_plain_decoding_does_not_meet_the_constraints_the_best_that_does_i
     assert "0.50 [0.50, 0.50] times p/plain (plain decoding does not meet the constraints)" in markdown([advice])
 
 
+def test_what_a_race_dropped_is_told_with_round_and_reason_and_is_never_advised(planted: Callable[..., Run]) -> None:
+    lost = setting("p/lost", [0.1, 0.1], 9, status="dropped", dropped_round=11, reason="slower than p/a by 1.30")
+    (advice,) = advise(planted(one("p/plain", [1.0, 1.0]), setting("p/a", [0.5, 0.5]), lost))
+    assert advice.best.id == "p/a"
+    assert "- dropped from the race after round 11: p/lost: slower than p/a by 1.30" in markdown([advice])
+    told = {"case": "p/lost", "round": 11, "reason": "slower than p/a by 1.30"}
+    assert as_json([advice])[0]["dropped"] == [told]
+
+
 def test_an_unstable_run_is_told_first(planted: Callable[..., Run]) -> None:
     found = planted(one("p/plain", [1.0, 1.0]), one("p/plain", [1.5, 1.5], again=True))
     (advice,) = advise(found)
