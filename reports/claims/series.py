@@ -63,7 +63,7 @@ _LABELS = {"none": "without a cache", "dynamic": "with a dynamic cache"}
 
 def _length(case: CaseResult) -> float:
     """Tokens that a decoding forward sees on average."""
-    return float(case.workload.max_prompt) + float(case.workload.gen_toks) / 2
+    return float(case.workload.expected_prompt) + float(case.workload.gen_toks) / 2
 
 
 def _growth(material: Material, cache: str, cases: Sequence[CaseResult]) -> ClaimComparison | None:

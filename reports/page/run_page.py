@@ -34,7 +34,7 @@ from reports.views.headline import (
     recommendation,
     tie_text,
 )
-from reports.views.tables import notes, title
+from reports.views.tables import notes, title, workload
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 LOUD = ("UNSTABLE", "incomplete")
@@ -287,15 +287,12 @@ def _machine(found: Headline) -> Fact:
 
 
 def _legend(run: Run) -> str:
-    workload = run.header.get("study", {}).get("workload", {})
     return (
-        f"{workload.get('num_samples', '?')} prompts ({workload.get('prompts', '?')}) of "
-        f"{workload.get('max_prompt', '?')} tokens, {workload.get('gen_toks', '?')} generated, unless the case says "
-        "otherwise. Speedup: against plain decoding with a dynamic cache, unquantized and uncompiled, on the same "
-        f"prompts. {meaning(run)}. Same output: prompts whose greedy output is plain decoding's, token by token. "
-        "Memory: the peak allocated on the GPU, or else weights, and cache where known. An id reads "
-        "`pair/engine/point`: quantization of target (`t=`) and draft (`d=`), dtype; then strategy, tokens drafted "
-        "(`k=`), confidence threshold (`p=`), greedy or sampled, cache."
+        f"{workload(run)}, unless the case says otherwise. Speedup: against plain decoding with a dynamic cache, "
+        f"unquantized and uncompiled, on the same prompts. {meaning(run)}. Same output: prompts whose greedy output is "
+        "plain decoding's, token by token. Memory: the peak allocated on the GPU, or else weights, and cache where "
+        "known. An id reads `pair/engine/point`: quantization of target (`t=`) and draft (`d=`), dtype; then strategy, "
+        "tokens drafted (`k=`), confidence threshold (`p=`), greedy or sampled, cache."
     )
 
 

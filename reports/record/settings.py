@@ -29,6 +29,8 @@ class Workload:
 
     prompts: embedded, wikitext, humaneval, synthetic, or the path of a .txt or .jsonl file.
     eos_stops: whether an end-of-text token ends a generation early; by default every prompt yields gen_toks tokens.
+    max_prompt 0: prompts of mixed lengths, as they are. chat: whether they go through the model's chat template.
+    prompt_key: of a .jsonl file, the key that holds the prompt; empty for the usual ones.
     """
 
     prompts: str = "wikitext"
@@ -37,10 +39,26 @@ class Workload:
     gen_toks: int = 128
     seed: int = 0
     eos_stops: bool = False
+    chat: bool = False
+    prompt_key: str = ""
+
+    @property
+    def lengths(self) -> str:
+        """How long its prompts are, for a sentence: `of 128 tokens`."""
+        return f"of {self.max_prompt} tokens" if self.max_prompt else "as long as they are"
+
+    @property
+    def expected_prompt(self) -> int:
+        """Tokens of a prompt, for estimates; of mixed lengths a usual one."""
+        return self.max_prompt or Workload.max_prompt
 
     def describe(self) -> dict[str, Any]:
         """The workload for the run file, which tells of a file of prompts its last name only."""
-        return vars(self) | {"prompts": with_its_letters(Path(self.prompts).name)}
+        told = vars(self) | {"prompts": with_its_letters(Path(self.prompts).name)}
+        for newer in ("chat", "prompt_key"):  # an older run that does not know them can still be resumed
+            if not told[newer]:
+                del told[newer]
+        return told
 
 
 @dataclass(frozen=True)

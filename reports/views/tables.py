@@ -117,10 +117,9 @@ def notes(run: Run) -> list[str]:
 def workload(run: Run) -> str:
     """`20 prompts (embedded) of 128 tokens, 64 generated`."""
     asked = run.header.get("study", {}).get("workload", {})
-    return (
-        f"{asked.get('num_samples', '?')} prompts ({asked.get('prompts', '?')}) of {asked.get('max_prompt', '?')} "
-        f"tokens, {asked.get('gen_toks', '?')} generated"
-    )
+    length = "as long as they are" if asked.get("max_prompt") == 0 else f"of {asked.get('max_prompt', '?')} tokens"
+    source = f"{asked.get('prompts', '?')}{', as a chat' if asked.get('chat') else ''}"
+    return f"{asked.get('num_samples', '?')} prompts ({source}) {length}, {asked.get('gen_toks', '?')} generated"
 
 
 def legend(run: Run) -> str:
