@@ -295,7 +295,7 @@ def _values(case: CaseResult, run: Run) -> list[tuple[str, float, Interval | Non
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ChangePlace:
     """A place where the level of a series may have changed; p_value: not yet adjusted over series."""
 
     series: int
@@ -336,7 +336,7 @@ def _judged(
     ]
 
 
-def _places(number: int, trend: Trend) -> list[_Place]:
+def _places(number: int, trend: Trend) -> list[_ChangePlace]:
     """Where the level of one series may have changed, with the means of the segments on either side."""
     values = [math.log(point.value) if trend.by_clock else point.value for point in trend.points]
     places = change_places(values)
@@ -345,11 +345,11 @@ def _places(number: int, trend: Trend) -> list[_Place]:
     for i, (place, p_value) in enumerate(places):
         means = [float(np.mean(values[bounds[j] : bounds[j + 1]])) for j in (i, i + 1)]
         before, after = (math.exp(mean) if trend.by_clock else mean for mean in means)
-        candidates.append(_Place(number, place, before, after, p_value))
+        candidates.append(_ChangePlace(number, place, before, after, p_value))
     return candidates
 
 
-def _adjusted(places: Sequence[_Place], series: Sequence[Trend]) -> list[float]:
+def _adjusted(places: Sequence[_ChangePlace], series: Sequence[Trend]) -> list[float]:
     """Holm's p: of what does not hang on the machine's speed among itself, of times over all places."""
     first = [place for place in places if series[place.series].metric != LATENCY]
     alone = dict(zip(map(id, first), holm([place.p_value for place in first]) if first else [], strict=True))

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.gpu.outcome import CheckFailed, CheckImpossible, Outcome, append, read, table
+from tools.gpu.outcomes import CheckFailed, CheckImpossible, Outcome, append, read, table
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = (

@@ -22,7 +22,7 @@ from fixtures.measuring.memory import free_memory
 from fixtures.study.study import DecodingPoint
 from reports.record.reader import read_run
 from reports.record.run import Sample
-from tools.gpu.outcome import CheckFailed, CheckImpossible
+from tools.gpu.outcomes import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
 from tools.overhead import BAR, measure_forbidden_ends, measure_overhead, measure_telemetry, summary
 from tools.walks import expected_counts

@@ -22,7 +22,7 @@ from fixtures.measuring.limit import measure_limit
 from fixtures.measuring.memory import free_memory
 from fixtures.telemetry.nvml import NvmlSampler
 from tools.gpu.decoding_checks import planted_output, stored_bytes
-from tools.gpu.outcome import CheckFailed, CheckImpossible
+from tools.gpu.outcomes import CheckFailed, CheckImpossible
 from tools.gpu.setting import Setting
 
 Figures = dict[str, float | int | str]

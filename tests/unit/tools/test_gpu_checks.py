@@ -16,7 +16,7 @@ from fixtures.engines.transformers.models import synthetic
 from fixtures.measuring.device import choose_dtype
 from tools.gpu import __main__ as command
 from tools.gpu import decoding_checks, device_checks
-from tools.gpu.outcome import Outcome, append, read, table
+from tools.gpu.outcomes import Outcome, append, read, table
 from tools.gpu.setting import Setting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
