@@ -69,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
             allow_unsandboxed=given.get("allow_unsandboxed", "false").lower() == "true",
             tracking=given,
             turns=turns_asked_for(),
+            quiet_wait=options.quiet_wait(given),
         )
         gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:

@@ -71,6 +71,7 @@ class EnvironmentSection(TypedDict, total=False):
     python: str
     system: str
     git_commit: str
+    conditions: dict[str, Any]
 
 
 class LimitSection(TypedDict, total=False):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fixtures.engines.transformers.decoding.measurement import TimedDecoder
+from fixtures.measuring import quiet
 from fixtures.measuring.case import CaseUnderWay
 from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
@@ -59,6 +60,7 @@ def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds and decides nothing here: what the device could do at best, and walking all that a
     process of many tests holds, around every load."""
     monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
+    monkeypatch.setattr(quiet, "BRIEF_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
