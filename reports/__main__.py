@@ -8,10 +8,18 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
-from reports.record.plain_text import fenced, one_line, tolerate_any_text
-from reports.record.run import RunFileError
-
 UNUSABLE = 2
+try:
+    from reports.record.plain_text import fenced, one_line, tolerate_any_text
+    from reports.record.run import RunFileError
+except ModuleNotFoundError as missing:
+    print(
+        f"reports: {missing.name} is not installed for {sys.executable}: activate the suite's environment by "
+        "`. .venv/bin/activate`, which `make .venv/.installed` makes",
+        file=sys.stderr,
+    )
+    sys.exit(UNUSABLE)
+
 LONGEST_REFUSAL = 1000  # characters: some list what differs
 COMMANDS = (
     "show",

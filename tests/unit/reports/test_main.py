@@ -39,6 +39,14 @@ def test_what_cannot_be_shown_ends_with_2_and_one_line(tmp_path: Path, run_repor
         assert done.stderr.count("\n") == 1
 
 
+def test_outside_its_environment_it_tells_how_to_activate_that() -> None:
+    command = [sys.executable, "-S", "-m", "reports", "show", "last"]  # -S: without any installed package
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("reports: msgspec is not installed for ") and "activate" in line
+
+
 def test_merge_writes_one_file_of_all_cases(
     planted: Callable[..., Run], tmp_path: Path, run_reports: Callable[..., object]
 ) -> None:
