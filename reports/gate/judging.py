@@ -293,9 +293,10 @@ def _why_not_timed(base: Sequence[Run], head: Sequence[Run], interleaved: bool) 
 def _of_machine(noise: Noise | None, base: Run, head: Run, notes: list[str], *, needed: bool) -> Noise | None:
     """The calibration if it is of this machine and study, and of the versions of either run; notes say why not."""
     study = str(dict(head.header.get("study") or {}).get("name", ""))
+    what = "seconds per token" if base.order == head.order == "rounds" else "timings"
     if noise is None:
         if needed:
-            notes.append("no calibration of this machine and study: timings stay inconclusive; run `make calibrate`")
+            notes.append(f"no calibration of this machine and study: {what} stay inconclusive; run `make calibrate`")
         return None
     if noise.hardware != hardware_key(head) or noise.study != study:
         told = f"{noise.study} on {noise.hardware}, not of {study} on {hardware_key(head)}"
@@ -304,7 +305,7 @@ def _of_machine(noise: Noise | None, base: Run, head: Run, notes: list[str], *, 
         told = f"other versions ({', '.join(differing) or 'fewer'}) than {head.path.name}"
     else:
         return noise
-    notes.append(f"the calibration is of {told}: not used, and timings stay inconclusive; run `make calibrate`")
+    notes.append(f"the calibration is of {told}: not used, and {what} stay inconclusive; run `make calibrate`")
     return None
 
 
