@@ -87,6 +87,21 @@ def coverage(run: Run) -> dict[str, dict[str, int]]:
     return answer
 
 
+def in_words(answer: dict[str, dict[str, dict[str, int]]]) -> str:
+    """The answer as a table for the docs."""
+    names = {
+        "rounds": "by rounds",
+        "blocks": "case after case, with what is assumed of the machine",
+        "blocks, over prompts alone": "case after case, over prompts alone",
+    }
+    rows = [f"| equal settings on one machine | {' | '.join(f'{window} rounds' for window in WINDOWS)} |"]
+    rows.append("|:---|" + "---:|" * len(WINDOWS))
+    for key, name in names.items():
+        shares = (f"{cell['contain_1']} of {cell['pairs']}" for cell in answer[key].values())
+        rows.append(f"| {name} | {' | '.join(shares)} |")
+    return "\n".join(rows)
+
+
 def _equal_pairs(cases: Sequence[CaseResult]) -> list[tuple[CaseResult, CaseResult]]:
     return [
         (one, other)
@@ -137,6 +152,7 @@ def main(arguments: Sequence[str]) -> int:
         answer[order] = coverage(run)
         answer[f"{order}, over prompts alone"] = over_prompts_alone(run)
     print(json.dumps(answer, indent=1))
+    answer = {"says": in_words(answer), **answer}
     (given.folder / "coverage.json").write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     return 0
 
