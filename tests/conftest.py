@@ -23,6 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only wait for
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[name]  # what a worker starts is no worker: pytest-benchmark would measure nothing
 
+os.environ.pop("COLUMNS", None)  # a worker has one; tables are as wide as a pipe's unless a test says otherwise
+
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY = """\
