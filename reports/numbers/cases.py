@@ -61,7 +61,9 @@ def memory_of(case: CaseResult) -> Memory | None:
     if not isinstance(weights, Mapping) or "target" not in weights:
         return None
     draft = weights.get("draft", 0) if case.point.strategy == "assisted" else 0
-    return Memory(int(weights["target"] + draft + case.facts.get("cache_bytes", 0)), "weights, and cache where known")
+    known = "cache_bytes" in case.facts
+    what = "weights and cache" if known else "weights, and cache where known"
+    return Memory(int(weights["target"] + draft + case.facts.get("cache_bytes", 0)), what)
 
 
 def share_of_limit(case: CaseResult) -> float | None:

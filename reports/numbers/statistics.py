@@ -47,20 +47,6 @@ class Interval:
         return value < self.low or value > self.high
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """The 50th, 90th and 99th percentile, in the unit of the values."""
-
-    p50: float
-    p90: float
-    p99: float
-
-
-def ratio_of_totals(numerators: Numbers, denominators: Numbers) -> float:
-    """Return sum(numerators) / sum(denominators): non-negative, of equal length, the denominators' sum positive."""
-    return _ratio(*columns_of(False, numerators=numerators, denominators=denominators))
-
-
 def bootstrap_ratio(
     numerators: Numbers,
     denominators: Numbers,
@@ -208,12 +194,6 @@ def quantile(values: Numbers, share: float) -> float:
     if not 0 <= share <= 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")
     return float(np.quantile(_vector("values", values), share))
-
-
-def quantiles(values: Numbers) -> Quantiles:
-    """Return p50, p90 and p99 of values."""
-    p50, p90, p99 = np.quantile(_vector("values", values), [0.5, 0.9, 0.99])
-    return Quantiles(float(p50), float(p90), float(p99))
 
 
 def drift(first: float, again: float) -> float:

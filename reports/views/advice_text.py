@@ -147,7 +147,9 @@ def _statements(one: Advice) -> list[str]:
     ]
     found.append(speed)
     if best.memory is not None:
-        found.append(f"memory {gibibytes(best.memory.bytes)} ({best.memory.what})")
+        peak = best.case.facts.get("host_rss_bytes")
+        beside = f"; the process held up to {gibibytes(peak)}" if peak and "allocated" not in best.memory.what else ""
+        found.append(f"memory {gibibytes(best.memory.bytes)} ({best.memory.what}{beside})")
     found += _tie(one)
     found.append(_answers(best))
     if one.pays_off_after is not None:
@@ -206,7 +208,9 @@ def _answers(best: Candidate) -> str:
 
 
 def _memory_kind(one: Advice) -> str:
-    return next((each.memory.what for each in (one.best, *one.front) if each.memory), "not in the run file")
+    """What the memory of all of the front is; where some tell less, what these tell."""
+    kinds = [each.memory.what for each in (one.best, *one.front) if each.memory]
+    return max(kinds, key=len, default="not in the run file")
 
 
 def _against(one: Separation, runner_up: bool) -> str:

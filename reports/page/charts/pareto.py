@@ -93,7 +93,8 @@ def pareto(run: Run) -> Figure | Missing:
         )
     names = short_names(case for case in run.finished.values() if case.kind == "decode")
     best = front(found)
-    what = {memory.what for place in found if (memory := memory_of(place.case)) is not None}
+    kinds = {memory.what for place in found if (memory := memory_of(place.case)) is not None}
+    what = {max(kinds, key=len)} if kinds else kinds  # where some tell less, what these tell
     listed = tuple(
         f"{names[place.case.id]}: {place.speed:.1f} tokens/s, {place.memory / GIB:.2f} GiB, {place.quality}"
         for place in best

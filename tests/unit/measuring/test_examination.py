@@ -99,7 +99,7 @@ def test_a_part_that_fails_takes_no_other_with_it(
 
     monkeypatch.setattr(module, name, fail)
     found = examine()
-    touched = {case for case, examined in whole.items() if lost & set(examined.facts)}
+    touched = {case for case, examined in whole.items() if lost & limit_facts(examined, part)}
     assert touched
     for case, examined in found.items():
         assert set(examined.facts) == set(whole[case].facts) - set(limit_facts(whole[case], part)), case
@@ -115,7 +115,31 @@ def limit_facts(examined: Examination, part: str) -> set[str]:
         return {name for name in examined.facts if "limit" in name or "byte" in name or "bandwidth" in name} - {
             "cache_bytes"
         }
+    if part == "cache" and "cache_tokens" not in examined.facts:
+        return set()  # worked out, not looked at
     return {name for name in examined.facts if name in PARTS[part][2] or name.startswith(f"{part}_")}
+
+
+def test_the_memory_of_all_cases_compares_alike(examine: Callable[[], dict[str, Examination]]) -> None:
+    """A case that looks prompts up has the cache that plain decoding has, which was looked at."""
+    facts = {case: examined.facts for case, examined in examine().items()}
+    assert all("cache_bytes" in found for found in facts.values())
+    assert facts["prompt_lookup dynamic"]["cache_bytes"] == facts["plain dynamic"]["cache_bytes"] > 0
+    assert "cache_tokens" not in facts["prompt_lookup dynamic"]
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static", "none", "offloaded"])
+def test_the_bytes_that_a_cache_needs_are_those_that_it_has(tiny_engine: Callable[..., Engine], cache: str) -> None:
+    engine, workload = tiny_engine(), Workload("synthetic", gen_toks=8)
+    if caches.unsupported(cache, "cpu"):
+        pytest.skip(f"cache {cache} needs a GPU")
+    point = DecodingPoint(cache=cache)
+    measured = caches.cache_facts(engine, point, workload, IDS[0])["cache_bytes"]
+    assert caches.needed_bytes(engine, point, len(IDS[0]) + 8) == measured
+    drafted = DecodingPoint("assisted", assist_toks=3, cache=cache)
+    both = caches.needed_bytes(engine, drafted, len(IDS[0]) + 8)
+    assert both is not None and (both > measured) == (cache != "none"), "the draft has one of its own"
+    assert caches.needed_bytes(engine, DecodingPoint(cache="quantized"), 20) is None
 
 
 def test_the_largest_copy_counts_and_the_range_is_told(
