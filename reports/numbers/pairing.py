@@ -219,7 +219,9 @@ def _by_round(first: Sequence[CaseResult], second: Sequence[CaseResult], formula
     shared: dict[tuple[int, int], tuple[float, ...]] = {}
     for one in first:
         for other in second:
-            if one.block is not None and (one.block, one.session) == (other.block, other.session):
+            # A resumed run goes on with a block's rounds; what it measures again has other rounds of the same numbers.
+            together = one.session == other.session or not (one.again or other.again)
+            if together and one.block is not None and one.block == other.block:
                 mine, theirs = _rounds(one, formula), _rounds(other, formula)
                 both = sorted(mine.keys() & theirs.keys())
                 if len(both) > len(shared):

@@ -70,6 +70,22 @@ def test_only_rounds_that_both_have_count() -> None:
     assert (interval.low, interval.high) == (0.0, math.inf)
 
 
+def test_a_case_that_left_before_an_interruption_is_paired_with_the_baseline_of_the_resumed_run() -> None:
+    hardware = {"environment": {"hardware": {"cpu": "one"}}}
+    base, fast = np.linspace(1, 2, 12), np.linspace(1, 2, 12) / 2
+    left = by_rounds("fast", fast[:6], status="dropped", dropped_round=5)
+    resumed = dataclasses.replace(
+        run_of(left, by_rounds("plain", base, session=1), **hardware), later_sessions=(hardware,)
+    )
+    found = speedup(left, resumed)
+    assert found is not None
+    assert found.pairs == "rounds"
+    assert found.interval.high == pytest.approx(2.0)
+    again = by_rounds("plain", base * 3, session=1, again=True)  # of other rounds, whose numbers are the same
+    later = dataclasses.replace(run_of(left, again, **hardware), later_sessions=(hardware,))
+    assert speedup(left, later).pairs == "visits"
+
+
 def test_what_decided_when_to_stop_is_shown_with_the_interval_that_allows_it() -> None:
     generator = np.random.default_rng(1)
     base, fast = generator.lognormal(0, 0.05, 30), generator.lognormal(-0.3, 0.05, 30)
