@@ -18,6 +18,7 @@ from fixtures.measuring.turns import turns_asked_for
 from fixtures.study import options
 from fixtures.study.study import EngineKey, StudyError
 from fixtures.suite import disturbances, gating, items
+from fixtures.suite.progress import resuming
 from fixtures.suite.session import BenchSession
 from fixtures.suite.solving import failed_to_load
 from fixtures.suite.solving import solve as solve_problems
@@ -256,6 +257,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"Nothing was left to measure. Run file: {path}")
     if config.stash.get(BEGUN, False):
         bench = config.stash[SESSION]
-        print_run(read_run(bench.path), terminalreporter)
+        run = read_run(bench.path)
+        print_run(run, terminalreporter)
         for line in bench.closing_lines():
             terminalreporter.write_line(line)
+        if not run.complete:
+            terminalreporter.write_line(f"Go on with: {resuming(config.invocation_params.args, bench.path)}")

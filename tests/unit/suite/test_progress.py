@@ -6,11 +6,12 @@ import contextlib
 import io
 import os
 import pty
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from fixtures.suite.progress import ProgressLine, _Console
+from fixtures.suite.progress import ProgressLine, _Console, resuming
 
 
 def _everything(line: ProgressLine, name: str, outcome: str) -> None:
@@ -56,3 +57,32 @@ def test_a_terminal_that_is_gone_costs_nothing(terminal: bool) -> None:
     _everything(line, "p/plain", "ok")
     with contextlib.suppress(OSError):
         file.close()
+
+
+def test_the_bar_says_what_is_loaded_until_a_case_goes_on() -> None:
+    shown = io.StringIO()
+    line = ProgressLine(2, 2, Console(file=shown, force_terminal=True, width=200, highlight=False, color_system=None))
+    line.start()
+    line.doing("loading p/t=4bit\x1b[2J")
+    line.case("p/t=4bit/plain")
+    line.stop()
+    assert "[0/2] loading p/t=4bit\\x1b[2J " in shown.getvalue() and "[1/2] p/t=4bit/plain " in shown.getvalue()
+    quiet = io.StringIO()
+    ProgressLine(2, 2, Console(file=quiet)).doing("loading p")
+    assert not quiet.getvalue(), "a line for each load would say little in a log"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--results", "old.jsonl"],
+        ["--results=old.jsonl"],
+        ["--resume", "run file.jsonl"],
+        [],
+    ],
+)
+def test_an_interrupted_run_is_resumed_by_the_command_that_is_printed(given: list[str]) -> None:
+    arguments = ["perf_tests", *given, "--study", "a b.toml", "-k", "plain and not x", "--race"]
+    assert resuming(arguments, Path("run file.jsonl")) == (
+        "pytest perf_tests --study 'a b.toml' -k 'plain and not x' --race --resume 'run file.jsonl'"
+    )
