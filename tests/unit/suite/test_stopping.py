@@ -28,11 +28,11 @@ def played(number: int, seconds: dict[str, float]) -> Played:
     return Played(number, list(seconds), samples)
 
 
-def told(stopping: Stopping, rounds: int, slower: dict[str, float], noise: float = 0.02) -> list[str]:
+def told(stopping: Stopping, rounds: int, slower: dict[str, float], noise: float = 0.02, first: int = 0) -> list[str]:
     """Play rounds; a case that was dropped does not decode. Returns those that were."""
     random = np.random.default_rng(0)
     dropped: list[str] = []
-    for number in range(rounds):
+    for number in range(first, rounds):
         seconds = {name: (1 + by) * float(np.exp(random.normal(0, noise))) for name, by in slower.items()}
         running = {name: value for name, value in seconds.items() if name not in dropped}
         dropped += [each.case for each in stopping.add(played(number, running))]
@@ -70,6 +70,10 @@ def test_a_precision_ends_the_rounds_and_what_is_wider_is_told(cases: dict[str, 
     assert told(precise, ROUNDS, {"plain": 0.5, "lookup": 0.0, "more": 0.3}) == []
     assert precise.reached
     assert precise.closing_lines(Bought()) == []  # type: ignore[arg-type]
+    failed = stopping_of(replace(small_study(), precision=0.05), cases)
+    failed.add(played(0, {"plain": 1.5, "lookup": 1.0, "more": 1.3}))
+    told(failed, ROUNDS, {"plain": 0.5, "lookup": 0.0}, first=1)
+    assert failed.reached, "a case that failed keeps nobody waiting"
     wide = stopping_of(replace(small_study(), precision=0.001), cases)
     told(wide, 20, {"plain": 0.5, "lookup": 0.0, "more": 0.3})
     assert not wide.reached
