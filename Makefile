@@ -31,6 +31,7 @@ overhead: $(INSTALLED)
 	$(RUN) -m tools.overhead
 	$(RUN) -m tools.overhead --telemetry
 	$(RUN) -m tools.overhead --end-tokens
+	$(RUN) -m tools.overhead --turns
 
 # The noise of this machine, from A/A pairs: what the gate needs to tell a change from the weather. Of a GPU, in about an
 # hour: make calibrate STUDY=gpu-smoke

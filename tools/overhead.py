@@ -3,18 +3,23 @@
 The suite's timed path, recorder on, alternates with a bare loop of `model.generate` on the same prompts: AB, BA,
 AB, ... so that a drifting machine slows both alike. Generations are short, so that many pairs fit into minutes and what
 the harness does once per generation weighs more than in a study. Printed is the median of the paired ratios with an
-interval, per strategy and over all pairs; the bar for the latter is 1.01.
+interval, per strategy and over all pairs; the bar for the latter is 1.01. `--turns` measures in the same way what a
+generation loses because other cases had their turns before it: their weights are in the processor's caches then.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import gc
+import json
+import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +31,14 @@ from fixtures.engines.transformers.decoding.strategies import generation_config,
 from fixtures.engines.transformers.models.anatomy import text_config
 from fixtures.engines.transformers.models.engine import Engine, load_engine, resolve_device
 from fixtures.measuring.device import choose_dtype
-from fixtures.study.pairs import find_pair
+from fixtures.measuring.environment import hardware, versions
+from fixtures.study.pairs import Pair, find_pair
 from fixtures.study.study import DecodingPoint, EngineKey, Workload
 from fixtures.study.workload import load_prompts
 from fixtures.telemetry import for_device
 
 BAR = 1.01
+TURNS = "in turn / alone"
 POINTS = (
     DecodingPoint(),
     DecodingPoint("assisted", assist_toks=3, confidence_threshold=0.4, assist_schedule="constant"),
@@ -47,6 +54,15 @@ class Overhead:
     low: float
     high: float
     pairs: int
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What is decoded in turn: how long, which prompts, and how many passes over them."""
+
+    workload: Workload
+    prompts: Sequence[tuple[int, ...]]
+    rounds: int
 
 
 def measure_overhead(
@@ -121,6 +137,74 @@ def measure_forbidden_ends(
         return _paired(side(forbidden), side(endless), prompts, rounds)
 
 
+def measure_turns(
+    engine: Engine, others: Sequence[tuple[Engine, DecodingPoint]], point: DecodingPoint, options: Turns
+) -> list[float]:
+    """Ratios of a generation after other cases' turns to the same after generations of its own case.
+
+    Both decode the same prompt as their last generation, which alone is timed: after one generation of each of
+    `others` with this prompt, as in a round, and after as many of the case itself with other prompts, as when it is
+    measured alone. Which of the two comes first alternates, and the others' order is drawn anew each time.
+    """
+    drawn = random.Random(0)
+
+    def decoded(by: Engine, at: DecodingPoint, number: int) -> float:
+        with timed_decoder(by, at, options.workload) as decoder:
+            inputs = decoder.prepare(number, options.prompts[number])
+            return _timed(lambda: decoder.decode(**inputs))
+
+    def in_turn(number: int) -> float:
+        for by, at in drawn.sample(others, len(others)):
+            decoded(by, at, number)
+        return decoded(engine, point, number)
+
+    def alone(number: int) -> float:
+        for before in range(len(others), 0, -1):
+            decoded(engine, point, (number - before) % len(options.prompts))
+        return decoded(engine, point, number)
+
+    ratios = []
+    for turn in range(options.rounds):
+        for number in range(len(options.prompts)):
+            if (turn + number) % 2 == 0:
+                first = in_turn(number)
+                ratios.append(first / alone(number))
+            else:
+                first = alone(number)
+                ratios.append(in_turn(number) / first)
+    return ratios
+
+
+def _turns(pair: Pair, dtype: str, device: torch.device, options: Turns, out: Path | None) -> Overhead:
+    """The cost of taking turns for each point, beside the others and plain decoding of the quantized target."""
+    engine, quantized = (
+        load_engine(EngineKey(pair.name, dtype=dtype, target_quant=quantization), pair, device)
+        for quantization in ("none", "4bit")
+    )
+    cases = [(engine, point) for point in POINTS] + [(quantized, DecodingPoint())]
+    ratios: dict[str, list[float]] = {}
+    for by, point in cases:
+        others = [case for case in cases if case != (by, point)]
+        name = f"t={by.key.target_quant},{dtype}/{point.id}"
+        ratios[name] = measure_turns(by, others, point, options)
+        _print(name, TURNS, summary(ratios[name]))
+    overall = summary([ratio for each in ratios.values() for ratio in each])
+    _print("all", TURNS, overall)
+    if out is not None:
+        document = {
+            "what": f"seconds of a generation, {TURNS}; last of {len(cases)} generations, paired by prompt",
+            "pair": pair.name,
+            "gen_toks": options.workload.gen_toks,
+            "hardware": hardware(device),
+            "versions": versions(),
+            "overall": dataclasses.asdict(overall),
+            "cases": {name: dataclasses.asdict(summary(each)) for name, each in ratios.items()},
+            "ratios": {name: [round(ratio, 5) for ratio in each] for name, each in ratios.items()},
+        }
+        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return overall
+
+
 def _paired(side: Callable[..., Any], bare: Callable[..., Any], prompts: Any, rounds: int) -> list[float]:
     ratios = []
     for each in (side, bare):
@@ -168,7 +252,9 @@ def main() -> int:
     parser.add_argument("--gen-toks", type=int, default=8, help="(%(default)s)")
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--telemetry", action="store_true", help="compare telemetry on with off instead")
+    others.add_argument("--turns", action="store_true", help="compare a case in turn with others with the same alone")
     others.add_argument("--end-tokens", action="store_true", help="compare end tokens forbidden with none instead")
+    parser.add_argument("--out", type=Path, help="with --turns: a file for all ratios")
     options = parser.parse_args()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -180,6 +266,9 @@ def main() -> int:
     prompts = load_prompts(
         workload, lambda text: list(engine.tokenizer(text).input_ids), vocab_size=text_config(engine.target).vocab_size
     ).ids
+    if options.turns:
+        turns = Turns(workload, prompts, options.rounds)
+        return int(_turns(pair, dtype, engine.device, turns, options.out).median > BAR)
     measured, what = measure_overhead, "suite / bare generate"
     if options.telemetry:
         measured, what = measure_telemetry, "telemetry on / off"

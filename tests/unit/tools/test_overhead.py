@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 
 from fixtures.study.study import Workload
 from tools import overhead
-from tools.overhead import _paired, summary
+from tools.overhead import Turns, _paired, measure_turns, summary
 
 ORDER: list[str] = []
 
@@ -46,6 +49,49 @@ def test_a_planted_cost_is_found_and_the_sides_take_turns_to_go_first(clock: Sim
     assert (found.low, found.median, found.high) == pytest.approx((1.5, 1.5, 1.5))
     pairs = list(zip(ORDER[2::2], ORDER[3::2], strict=True))  # the first two are the warm-up
     assert pairs.count(("suite", "bare")) == pairs.count(("bare", "suite")) == 4
+
+
+def test_what_a_turn_of_others_costs_is_found_and_only_the_last_generation_is_timed(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation takes 20 ms, after one of another case 21."""
+    decoded: list[tuple[str, int]] = []
+
+    @contextmanager
+    def decoder(engine: str, point: str, workload: Workload) -> Iterator[SimpleNamespace]:
+        def decode(number: int) -> None:
+            clock.seconds += 0.021 if decoded and decoded[-1][0] != engine else 0.020
+            decoded.append((engine, number))
+
+        yield SimpleNamespace(prepare=lambda number, ids: {"number": number}, decode=decode)
+
+    monkeypatch.setattr(overhead, "timed_decoder", decoder)
+    turns = Turns(Workload("synthetic", 2, 4, 4), [(1,), (2,), (3,)], rounds=2)
+    others = [("other", "plain"), ("third", "plain")]
+    found = summary(measure_turns("own", others, "plain", turns))  # type: ignore[arg-type]
+    assert found.pairs == 6
+    assert (found.low, found.median, found.high) == pytest.approx((1.05, 1.05, 1.05))
+    halves = [decoded[place : place + 3] for place in range(0, len(decoded), 3)]
+    in_turn, alone = halves[0::4] + halves[3::4], halves[1::4] + halves[2::4]
+    assert all({name for name, _ in half[:2]} == {"other", "third"} and half[2][0] == "own" for half in in_turn)
+    assert all([name for name, _ in half] == ["own"] * 3 for half in alone)
+    assert all(len({number for _, number in half}) == 1 for half in in_turn), "a round is of one prompt"
+
+
+def test_the_command_tells_what_turns_cost_and_keeps_every_ratio(tmp_path: Path) -> None:
+    out = tmp_path / "turns.json"
+    command = [sys.executable, "-m", "tools.overhead", "--pair", "synthetic-tiny", "--dtype", "fp32", "--turns"]
+    done = subprocess.run(
+        [*command, "--prompts", "2", "--rounds", "1", "--gen-toks", "4", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert all("in turn / alone" in line for line in done.stdout.strip().splitlines())
+    kept = json.loads(out.read_text())
+    assert [len(ratios) for ratios in kept["ratios"].values()] == [2, 2, 2, 2]
+    assert kept["overall"]["pairs"] == 8 and kept["cases"].keys() == kept["ratios"].keys()
 
 
 def test_the_command_prints_a_ratio_for_every_strategy() -> None:
