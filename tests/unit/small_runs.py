@@ -16,6 +16,7 @@ from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, Sweep, Workload
 from fixtures.suite.session import BenchSession
+from fixtures.telemetry.foreign import RoundMachine, RoundWatch
 from reports.record.run import CaseResult
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
@@ -58,10 +59,11 @@ def measure_all(bench: BenchSession) -> list[CaseResult]:
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes seconds and decides nothing here: what the device could do at best, and walking all that a
-    process of many tests holds, around every load."""
+    process of many tests holds, around every load. Nor does the load of the machine that runs the tests disturb."""
     monkeypatch.setattr(Examiner, "measure_limits", lambda self, dtypes: {})
     monkeypatch.setattr(quiet, "BRIEF_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
+    monkeypatch.setattr(RoundWatch, "end_round", lambda self, generations: RoundMachine())
 
 
 def before_each(monkeypatch: pytest.MonkeyPatch, happens: Happens) -> None:
