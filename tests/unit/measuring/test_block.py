@@ -15,7 +15,7 @@ from fixtures.engines.transformers.models import compiling
 from fixtures.engines.transformers.models.compiling import compiled_code
 from fixtures.engines.transformers.models.engine import Engine
 from fixtures.measuring.allowance import Allowance
-from fixtures.measuring.block import Block, Played
+from fixtures.measuring.block import BlockInPlay, Played
 from fixtures.measuring.case import CaseFailed, CaseUnderWay, Measured, measured_alone
 from fixtures.measuring.rounds import order_of_round
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Workload
@@ -71,7 +71,7 @@ class Taking:
     def __init__(self, cases: Iterable[Case], engine_of: Callable[[Case], Engine], seconds: float = 600.0) -> None:
         self.cases = list(cases)
         baselines = {case.id: self.cases[0].id for case in self.cases}
-        self.block = Block(baselines, SEED, lambda case: Allowance(PROMPTS, seconds, "as asked"), None)
+        self.block = BlockInPlay(baselines, SEED, lambda case: Allowance(PROMPTS, seconds, "as asked"), None)
         self.measured: dict[str, Measured] = {case.id: Measured() for case in self.cases}
         for case in self.cases:
             self.block.join(under_way(case, engine_of(case), self.measured[case.id]))
