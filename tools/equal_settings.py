@@ -27,7 +27,7 @@ from reports.record.reader import read_run
 from reports.record.run import CaseResult, Run
 
 WINDOWS = (10, 20, 60)
-FOLDER = Path("reports/published/equal-settings")
+FOLDER = Path("tools/results/equal-settings")
 NAMES = ("a", "b")
 SWEEPS = (
     Sweep("baseline"),
