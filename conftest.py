@@ -6,6 +6,7 @@ No logic of its own: parsing is in fixtures/study/, the run in fixtures/suite/, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,12 +18,14 @@ from fixtures.measuring.case import CaseFailed, CaseSkipped
 from fixtures.measuring.turns import turns_asked_for
 from fixtures.study import options
 from fixtures.study.study import EngineKey, StudyError
-from fixtures.suite import disturbances, gating, items
+from fixtures.suite import disturbances, gating, isolation, items
 from fixtures.suite.progress import resuming
 from fixtures.suite.session import BenchSession
 from fixtures.suite.solving import failed_to_load
 from fixtures.suite.solving import solve as solve_problems
+from fixtures.suite.supervised import OVER, take_up
 from fixtures.suite.tracking import check_tracking
+from reports.launch.block_runs import stopped_by_termination
 from reports.record.plain_text import one_line, tolerate_any_text
 from reports.record.reader import read_run
 from reports.record.run import CaseResult, RunWriteError
@@ -36,7 +39,7 @@ BEGUN = pytest.StashKey[bool]()
 ESTIMATE = pytest.StashKey[dict[str, str]]()
 ESTIMATED = pytest.StashKey[list[str]]()
 LONGEST_REFUSAL = 1000  # characters: some list what may be chosen
-OVER = pytest.StashKey[bool]()
+DRAWN = pytest.StashKey[bool]()
 FINISHED = pytest.StashKey[bool]()
 LOST = pytest.StashKey[str]()
 
@@ -44,6 +47,14 @@ LOST = pytest.StashKey[str]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
     gating.add_options(parser)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Leave the measuring to a process of its own where that is asked for; None has pytest go on in this one."""
+    try:
+        return isolation.supervise(config) if isolation.is_asked_for(config) else None
+    except (StudyError, ValueError) as error:
+        raise pytest.UsageError(one_line(error, LONGEST_REFUSAL)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,7 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
         check_tracking(given)
         gate = gating.gate_options(config)
         study = options.build_study(given)
-        path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
+        supervised = take_up()
+        if supervised is not None and supervised.file is not None:
+            path, resume = supervised.file, True
+        else:
+            path, resume = options.results_path(given, study, datetime.now().strftime("%Y%m%d-%H%M%S"))
         config.stash[SESSION] = BenchSession(
             study,
             path,
@@ -71,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
             tracking=given,
             turns=turns_asked_for(),
             quiet_wait=options.quiet_wait(given),
+            supervised=supervised,
         )
         gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:
@@ -105,6 +121,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if bench is None or not (planned or bench.nothing_left) or session.config.option.collectonly:
         return
     try:
+        stack = ExitStack()
+        session.config.add_cleanup(stack.close)
+        stack.enter_context(stopped_by_termination())
         if bench.nothing_left:
             bench.finish()
             session.config.stash[FINISHED] = True
@@ -223,7 +242,7 @@ def _stop(lost: RunWriteError) -> NoReturn:
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """The progress line says how a case went; pytest's dots would only cut through it."""
-    drawing = config.stash.get(BEGUN, False) and not config.stash.get(OVER, False)
+    drawing = config.stash.get(BEGUN, False) and not config.stash.get(DRAWN, False)
     if drawing and report.when == "call" and config.get_verbosity() <= 0:
         return report.outcome, "", ""
     return None  # pytest's own words again for the summary, which people and CI look through for FAILED
@@ -239,7 +258,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             bench.abandon()
             session.config.stash[LOST] = one_line(lost, LONGEST_REFUSAL)
             session.exitstatus = pytest.ExitCode.INTERRUPTED
-        session.config.stash[OVER] = True
+        session.config.stash[DRAWN] = True
+        bench.heartbeat.tell(OVER)
     elif session.config.stash.get(FINISHED, False) and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK
 

@@ -180,7 +180,10 @@ class _Line(Struct, tag_field="kind", kw_only=True):
 
 
 class SessionLine(_Line, tag="session", kw_only=True):
-    """A further process that went on with the file, or whose file was merged into it. What follows is its own."""
+    """A further process that went on with the file, or whose file was merged into it. What follows is its own.
+
+    isolated_by: the supervision that it measured under (`--isolate`), the same for each process of it.
+    """
 
     environment: EnvironmentSection = msgspec.field(default_factory=EnvironmentSection)
     limit: dict[str, LimitSection] = {}
@@ -189,6 +192,7 @@ class SessionLine(_Line, tag="session", kw_only=True):
     by_turns: bool = False
     order: Order = "blocks"
     order_seed: int | None = None
+    isolated_by: str = ""
 
 
 class RunLine(SessionLine, tag="run", kw_only=True):

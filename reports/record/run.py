@@ -117,7 +117,7 @@ class CaseResult:
     @property
     def stopped(self) -> bool:
         """Whether it ended before it was done, so that its samples stand and a resumed run decodes what is left."""
-        return self.status == "timeout" or self.reason.startswith(INTERRUPTED)
+        return self.status in ("timeout", "crashed") or self.reason.startswith(INTERRUPTED)
 
     @property
     def settings(self) -> dict[str, Any]:

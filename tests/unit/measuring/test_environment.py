@@ -17,7 +17,7 @@ from fixtures.measuring.environment import card_mark, cpu_model, environment, ha
 from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Study, StudyError, Sweep, Workload
-from fixtures.suite.block_session import BlockSession
+from fixtures.suite.process_lines import write_session
 from fixtures.suite.session import BenchSession
 from fixtures.telemetry import cards
 from fixtures.telemetry.conditions import Conditions, Observation
@@ -114,7 +114,7 @@ def test_another_card_of_the_model_goes_on_with_a_run_and_that_is_noted(
         session._device, session._environment = CUDA, environment(CUDA)
         session._writer, session._examiner = RunWriter(path), Examiner(study, CUDA)
         try:
-            session._write_session({}, BlockSession(session, [], session._costs({})))
+            session._other_card = write_session(session, session._environment, {}, [])
         finally:
             session._writer.close()
         return session.result(session.cases[0], "ok", Measured()).notes

@@ -48,7 +48,6 @@ def in_third(error: BaseException) -> Callable[[CaseUnderWay, int], None]:
     ("error", "status", "reason"),
     [
         (KeyboardInterrupt(), "failed", "interrupted (KeyboardInterrupt)"),
-        (SystemExit(3), "failed", "interrupted (SystemExit: 3)"),
         (pytest.fail.Exception(TIMEOUT), "timeout", f"interrupted (Failed: {TIMEOUT})"),
         (pytest.exit.Exception("enough"), "failed", "interrupted (Exit: enough)"),
     ],
