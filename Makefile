@@ -6,7 +6,7 @@ INSTALLED = $(VENV)/.installed
 STUDY ?= embedded
 RUN_FILE := reports/runs/$(basename $(notdir $(STUDY)))-$(shell date +%Y%m%d-%H%M%S).jsonl
 
-.PHONY: bench test gpu lint overhead calibrate power humaneval readme clean
+.PHONY: bench test gpu lint overhead calibrate power soak humaneval readme clean
 
 # The page is made of whatever was measured, also when a case failed; the exit code stays pytest's.
 bench: $(INSTALLED)
@@ -45,6 +45,10 @@ power: TRIALS ?= 10
 power: TURNS ?= prompt
 power: $(INSTALLED)
 	$(RUN) -m tools.power --trials $(TRIALS) --turns $(TURNS) -- --num-samples 30 -k "not fp32"
+
+# 300 tiny cases under faults of every kind, resumed until all are measured, in about ten minutes.
+soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(RUN) -m tools.soak
 
 humaneval: $(INSTALLED)
 	$(RUN) -m pytest perf_tests -m humaneval --study humaneval
