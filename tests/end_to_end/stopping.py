@@ -15,8 +15,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
     original = TimedDecoder.__init__
 
-    def wrapped(self: TimedDecoder, engine: Any, point: Any, workload: Any) -> None:
-        original(self, engine, point, workload)
+    def wrapped(self: TimedDecoder, engine: Any, point: Any, *arguments: Any) -> None:
+        original(self, engine, point, *arguments)
         prepare = self.prepare
 
         def stopping(prompt: int, ids: Any) -> dict[str, Any]:

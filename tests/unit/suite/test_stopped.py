@@ -1,4 +1,6 @@
-"""What ends a run from outside (Ctrl-C, an exit, a time limit) goes on, and what was measured is in the file."""
+"""What ends a run from outside (Ctrl-C, an exit) goes on, and what was measured is in the file; what ends a test, as
+plugins that limit its time do, costs one case.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from rich.console import Console
 
 from fixtures.engines.transformers.models.engine import Engine
 from fixtures.measuring.case import CaseFailed, CaseSkipped, CaseUnderWay
+from fixtures.study.study import Case, Sweep
 from fixtures.suite.progress import ProgressLine
 from fixtures.suite.session import BenchSession
 from fixtures.suite.solving import solve
@@ -45,11 +48,10 @@ def in_third(error: BaseException) -> Callable[[CaseUnderWay, int], None]:
 
 @ORDERS
 @pytest.mark.parametrize(
-    ("error", "status", "reason"),
+    ("error", "reason"),
     [
-        (KeyboardInterrupt(), "failed", "interrupted (KeyboardInterrupt)"),
-        (pytest.fail.Exception(TIMEOUT), "timeout", f"interrupted (Failed: {TIMEOUT})"),
-        (pytest.exit.Exception("enough"), "failed", "interrupted (Exit: enough)"),
+        (KeyboardInterrupt(), "interrupted (KeyboardInterrupt)"),
+        (pytest.exit.Exception("enough"), "interrupted (Exit: enough)"),
     ],
 )
 def test_what_ends_a_run_from_outside_goes_on_and_what_was_over_is_recorded(
@@ -57,7 +59,6 @@ def test_what_ends_a_run_from_outside_goes_on_and_what_was_over_is_recorded(
     monkeypatch: pytest.MonkeyPatch,
     order: str,
     error: BaseException,
-    status: str,
     reason: str,
 ) -> None:
     bench = begin(order=order)
@@ -71,10 +72,45 @@ def test_what_ends_a_run_from_outside_goes_on_and_what_was_over_is_recorded(
     assert [sample.prompt for sample in case.samples] == [0, 1], "what was over before it"
     assert case.stopped and not run.complete, "it can be resumed"
     if order == "blocks":
-        assert (case.status, case.reason) == (status, reason)
+        assert (case.status, case.reason) == ("failed", reason)
     else:
         assert case.status == "failed" and case.reason.startswith(INTERRUPTED)
         assert [done.round for done in run.rounds] == [0, 1]
+
+
+@ORDERS
+@pytest.mark.parametrize("where", ["in the third generation", "warming up", "loading"])
+def test_what_ends_a_test_ends_its_case_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, where: str
+) -> None:
+    make_quick(monkeypatch)
+    quantized = Sweep("quantization", {"dtype": ("fp32",), "target_quant": ("4bit",)})
+    bench = begun(small_study(BASELINE, quantized, order=order), tmp_path / "run.jsonl")
+    plain, ended = bench.cases
+
+    def end_its_test(case: Case) -> None:
+        if case == ended:
+            pytest.fail(TIMEOUT)
+
+    if where == "loading":
+        load = bench.load
+        monkeypatch.setattr(bench, "load", lambda key: end_its_test(ended) if key == ended.engine else load(key))
+    elif where == "warming up":
+        look = bench.look
+        monkeypatch.setattr(bench, "look", lambda case, *more: (end_its_test(case), look(case, *more)))
+    else:
+        before_each(monkeypatch, lambda under_way, prompt: end_its_test(under_way.case) if prompt == 2 else None)
+    measure_all(bench)
+    with pytest.raises(CaseFailed, match="timeout: interrupted"):
+        bench.handed_over(ended)
+    bench.end()
+    run = read_run(bench.path)
+    assert run.complete
+    assert run.finished[plain.id].status == "ok"
+    assert [sample.prompt for sample in run.finished[plain.id].samples] == [0, 1, 2, 3, 4]
+    case = run.finished[ended.id]
+    assert (case.status, case.reason) == ("timeout", f"interrupted (Failed: {TIMEOUT})")
+    assert [sample.prompt for sample in case.samples] == ([0, 1] if where == "in the third generation" else [])
 
 
 def test_a_run_that_lacks_a_planned_case_has_no_end_line(begin: Callable[..., BenchSession]) -> None:
