@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study file of one engine and four cases, plus the repeated baseline: five items."""
+    """A study file of one engine and four cases, which take turns."""
     path = tmp_path_factory.mktemp("study") / "tiny.toml"
     path.write_text(TINY, encoding="utf-8")
     return path

@@ -13,9 +13,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
     original = TimedDecoder.__init__
 
-    def wrapped(self: TimedDecoder, engine: Any, point: Any, workload: Any) -> None:
+    def wrapped(self: TimedDecoder, engine: Any, point: Any, *arguments: Any) -> None:
         if point.do_sample:
             raise RuntimeError("sampling is out of order")
-        original(self, engine, point, workload)
+        original(self, engine, point, *arguments)
 
     TimedDecoder.__init__ = wrapped
