@@ -250,6 +250,8 @@ def _workloads(run: Run) -> dict[tuple[str, str], dict[str, set[str]]]:
 def _surroundings(run: Run) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in environment(run).items():
+        if key == "conditions":  # what the machine was doing when the run began: never twice the same
+            continue
         if isinstance(value, Mapping):
             found |= {name: str(one) for name, one in value.items()}
         else:

@@ -63,8 +63,9 @@ def test_a_run_ends_with_the_table_and_a_complete_file(spied: Callable[..., Spie
         assert case.status == "ok"
         assert [sample.prompt for sample in case.samples] == [0, 1]
         assert all(sample.new_tokens == 8 for sample in case.samples)
-    assert len(found.run.cases) == 10
-    assert sum(case.again for case in found.run.cases) == 2
+    assert len(found.run.cases) == 8
+    assert [done.round for done in found.run.rounds] == [0, 1], "all of them in one block"
+    assert {*found.run.rounds[0].order} == {*found.run.rounds[1].order} == {case.id for case in found.run.cases}
     assert found.run.complete
     assert found.run.end["seconds"]["total"] > 0
     assert len({case.workload.prompts_sha256 for case in found.run.cases}) == 1
@@ -79,24 +80,24 @@ def test_every_strategy_writes_what_plain_decoding_writes_in_fp32(spied: Callabl
 def test_the_benchmark_json_is_valid_and_carries_the_metrics(spied: Callable[..., Spied]) -> None:
     found = spied()
     by_id = {(case.id, case.again): case for case in found.run.cases}
-    assert len(found.benchmarks) == 10
+    assert len(found.benchmarks) == 8
     for benchmark in found.benchmarks:
         extra = dict(benchmark["extra_info"])
         case = by_id[extra.pop("case"), extra.pop("again")]
         assert {name: extra[name] for name in case.metrics} == dict(case.metrics)
         assert benchmark["stats"]["rounds"] == len(case.samples)
         timed = sum(sample.seconds for sample in case.samples)
-        assert timed <= benchmark["stats"]["total"] < timed + 0.1, "the clock holds generate and little else"
+        assert benchmark["stats"]["total"] == pytest.approx(timed), "its rounds are those that were measured in turn"
 
 
-@pytest.mark.parametrize("failing", ["", "assisted,k=3"], ids=["all pass", "one fails in each block"])
-def test_every_model_is_loaded_once_and_never_two_targets_at_a_time(spied: Callable[..., Spied], failing: str) -> None:
+@pytest.mark.parametrize("failing", ["", "assisted,k=3"], ids=["all pass", "one fails of each dtype"])
+def test_every_model_is_loaded_once_and_none_is_left(spied: Callable[..., Spied], failing: str) -> None:
     found = spied(failing)
     assert found.done.returncode == (1 if failing else 0)
     assert found.seen["loads"] == ["target fp32", "draft fp32", "target bf16", "draft bf16"]
-    assert found.seen["alive_at_load"] == [0, 1, 0, 1], "a draft beside its target, a target beside nothing"
+    assert found.seen["alive_at_load"] == [0, 1, 2, 3], "what takes turns is in memory together"
     assert found.seen["alive_at_end"] == 0
-    assert len(found.run.cases) == 10
+    assert len(found.run.cases) == 8
 
 
 def test_collecting_lists_readable_cases_by_engine_and_imports_no_torch(tiny_study: Path) -> None:
@@ -120,16 +121,16 @@ def test_collecting_lists_readable_cases_by_engine_and_imports_no_torch(tiny_stu
         "synthetic-tiny/t=none,fp32/prompt_lookup,k=3,greedy,dynamic",
         "synthetic-tiny/t=none,d=none,fp32/assisted,k=1,p=0,greedy,dynamic",
     ]
-    assert ["fp32" in case for case in ids] == [True] * 5 + [False] * 5
+    assert ["fp32" in case for case in ids] == [True] * 4 + [False] * 4
 
 
-@pytest.mark.parametrize(("marker", "baselines"), [("speculative", 2), ("baseline", 1), ("humaneval", 0)])
+@pytest.mark.parametrize(("marker", "baselines"), [("speculative", 1), ("baseline", 1), ("humaneval", 0)])
 def test_a_marker_selects_its_cases_with_the_baseline_they_need(
     run_bench: Bench, tiny_study: Path, marker: str, baselines: int
 ) -> None:
     done = run_bench("--study", tiny_study, "--collect-only", "-q", "-m", marker)
-    found = re.findall(r"/plain,greedy,dynamic[\]#]", done.stdout)
-    assert len(found) == baselines, "measured again only where others are compared"
+    found = re.findall(r"/plain,greedy,dynamic\]", done.stdout)
+    assert len(found) == baselines
     assert done.stdout.count("/assisted,") == (2 if marker == "speculative" else 0)
 
 
@@ -156,7 +157,7 @@ def test_an_estimate_is_told_without_loading_anything(run_bench: Bench) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     (told,) = [line for line in lines if line.startswith("NVIDIA T4 16 GB: ")]
-    assert re.search(r"\d+ cases, \d+ measurements, \d+ loads; about \d+", told)
+    assert re.search(r"\d+ cases in \d+ blocks?, \d+ loads; about \d+", told)
     (beyond,) = [line for line in lines if line.startswith("  synthetic-llama3-8b-1b/t=none,fp16 ")]
     assert "BEYOND the 14.56 GiB" in beyond, "8B in 16 bits, and fp16 is what this card computes natively"
     assert any("t=4bit,fp16" in line and line.endswith(" GiB") for line in lines)
