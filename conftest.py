@@ -17,6 +17,7 @@ from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.measuring.case import CaseFailed, CaseSkipped
 from fixtures.measuring.turns import turns_asked_for
 from fixtures.study import options
+from fixtures.study.shard import read_shard
 from fixtures.study.study import EngineKey, StudyError
 from fixtures.suite import disturbances, gating, isolation, items
 from fixtures.suite.progress import resuming
@@ -87,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
             turns=turns_asked_for(),
             quiet_wait=options.quiet_wait(given),
             supervised=supervised,
+            shard=read_shard(given),
         )
         gating.register(config, config.stash[SESSION], gate)
     except (StudyError, ValueError) as error:

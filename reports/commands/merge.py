@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.commands.warning import warn
-from reports.record.merging import write_merged
+from reports.commands.warning import tell, warn
+from reports.record.merging import missing_shards, shards_of, write_merged
 from reports.record.reader import read_run
 from reports.record.run import Run, RunFileError
 
@@ -30,6 +30,9 @@ def merge(options: argparse.Namespace) -> int:
     except OSError as error:
         raise RunFileError(f"-o {options.output}: cannot be written: {error.strerror}; name another file") from None
     print(f"wrote {options.output}")
+    if missing := missing_shards(shards_of(runs)):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        tell([f"{options.output}: the study is not whole without shard {missing[0]}{more}; merge it as well"])
     return 0
 
 

@@ -10,7 +10,7 @@ Format history
      before, the sessions cannot be told apart.
      Added since, without a new number, as a file that lacks them means their defaults: lines of kind round; order,
      order_seed and blocks in the run line; round, turn, visit and started in a sample; warm_ups, repeats, block and
-     dropped_round in a case; the statuses crashed and dropped.
+     dropped_round in a case; the statuses crashed and dropped; shard, shards and shards_ended in the run line.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from reports.record.run import Kind, Order, Sample, Status
 from reports.record.settings import DecodingPoint, EngineKey, WorkloadDone
 
 SCHEMA = 2
+ShardText = Annotated[str, Meta(pattern="^([0-9]{1,6}/[0-9]{1,6})?$")]
 _Digits = Annotated[str, Meta(pattern="^[0-9]{1,9}$")]
 
 
@@ -198,12 +199,17 @@ class SessionLine(_Line, tag="session", kw_only=True):
 class RunLine(SessionLine, tag="run", kw_only=True):
     """The first line: the study, and the first process. blocks: ids of the engines that were in memory together.
 
-    order: whether cases took turns in rounds, drawn by order_seed, or were measured one after the other.
+    order: whether cases took turns in rounds, drawn by order_seed, or were measured one after the other. shard: the
+    part of the study that it holds, as `i/n`; shards: those that were merged into it,
+    shards_ended: each of them to its end. Without any of these it holds the whole study.
     """
 
     schema: Count
     study: StudySection = msgspec.field(default_factory=StudySection)
     blocks: list[list[str]] = []
+    shard: ShardText = ""
+    shards: list[ShardText] = []
+    shards_ended: bool = False
 
 
 class CaseLine(_Line, tag="case", kw_only=True):

@@ -43,9 +43,10 @@ def small_study(*sweeps: Sweep, workload: Workload = WORKLOAD, **settings: Any) 
 
 
 def begun(study: Study, path: Path, *, resume: bool = False, **settings: Any) -> BenchSession:
-    """A run that is about to measure what the file does not have."""
+    """A run that is about to measure what the file does not have, of its shard if it has one."""
     bench = BenchSession(study, path, resume=resume, argv=[], **settings)
-    bench.begin([case for case in bench.cases if not bench.plan.is_done(case)])
+    own = bench.plan.of_shard(bench.cases)
+    bench.begin([case for case in bench.cases if case.id in own and not bench.plan.is_done(case)])
     return bench
 
 

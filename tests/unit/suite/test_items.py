@@ -38,3 +38,4 @@ def test_every_case_is_one_item_and_a_selection_has_its_baselines(
     plain, drafted = "plain,greedy,dynamic", "assisted,k={},p=0.4,greedy,dynamic"
     assert listed() == [plain, "plain,greedy,static", *(drafted.format(k) for k in (1, 2, 3, 4, 5))]
     assert listed("-m", "kv_cache") == [plain, "plain,greedy,static"]
+    assert listed("--shard", "1/2") == [plain, *(drafted.format(k) for k in (1, 2, 3, 4, 5))]
