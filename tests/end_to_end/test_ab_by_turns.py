@@ -47,7 +47,7 @@ from reports.record.settings import EngineKey, WorkloadDone
 
 turns_asked_for = lambda: None
 with suppress(ModuleNotFoundError):
-    from fixtures.measuring.turns import turns_asked_for
+    from fixtures.turns import turns_asked_for
 
 SECONDS, FORWARDS, WAIT, FAILED = 1.0, 10, 0.0, ""  # what the commits of this repository differ in
 
