@@ -354,6 +354,6 @@ def _rederived(case: CaseResult) -> CaseResult:
     if not case.samples:
         return case
     kept = {name: value for name, value in case.metrics.items() if name not in METRICS or METRICS[name].formula is None}
-    kept = case.facts.get("prompts_kept", 0)  # of an earlier session, whose energy this one did not see
-    telemetry = derive_telemetry(case.telemetry, case.samples[kept if isinstance(kept, int) else 0 :])
+    earlier = case.facts.get("prompts_kept", 0)  # of an earlier session, whose energy this one did not see
+    telemetry = derive_telemetry(case.telemetry, case.samples[earlier if isinstance(earlier, int) else 0 :])
     return replace(case, metrics=derive(case.samples, speculative=case.point.speculative) | kept | telemetry)
