@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.estimate.dividing import case_seconds, divided
+from fixtures.estimate.dividing import case_seconds, cases_of, divided
 from fixtures.study.pairs import Pair
+from fixtures.study.shard import Shard
 from fixtures.study.study import Case, Study, StudyError, Sweep, Workload
 from fixtures.study.study_file import load_study
 from fixtures.study.study_toml import study_names
@@ -48,8 +49,8 @@ def _check_parts(study: Study, cases: Sequence[Case], count: int) -> None:
 def test_more_machines_than_engines_are_refused_with_the_most_there_can_be() -> None:
     study = study_of("Llama-8B", "Llama-3B")
     assert len(divided(study, study.cases(), 2)) == 2
-    with pytest.raises(StudyError, match=r"--shard \.\./3: more parts .*; use n up to 2$"):
-        divided(study, study.cases(), 3)
+    with pytest.raises(StudyError, match=r"--shard 1/3: more parts .*; use n up to 2$"):
+        cases_of(study, study.cases(), Shard(1, 3))
 
 
 def test_machines_have_about_as_much_to_do_each() -> None:

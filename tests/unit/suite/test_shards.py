@@ -12,6 +12,7 @@ import pytest
 from fixtures.study.shard import Shard
 from fixtures.study.study import Study, StudyError, Sweep, Workload
 from fixtures.suite.plan import Plan
+from fixtures.suite.supervised import Ended, Heartbeat, Supervised
 from reports.__main__ import main
 from reports.numbers.speedups import speedup
 from reports.record.reader import read_run
@@ -129,6 +130,19 @@ def test_a_shard_is_resumed_as_itself_only(files: list[Path]) -> None:
             Plan(STUDY, path, resume=True, shard=shard)
     plan = Plan(STUDY, files[2], resume=True, shard=Shard(2, COUNT))
     assert {case.id for case in plan.cases if plan.is_done(case)} == plan.of_shard(plan.cases)
+
+
+def test_an_engine_that_ended_the_process_costs_no_case_of_another_shard(files: list[Path], tmp_path: Path) -> None:
+    for number, path in enumerate(files[1:], 1):
+        begun_only = tmp_path / path.name
+        begun_only.write_text(path.read_text().partition("\n")[0] + "\n")
+        shard, engine = Shard(number, COUNT), "synthetic-tiny/t=none,fp32"
+        died = Supervised("one", Heartbeat(), begun_only, Ended("crashed", "SIGBUS", "loading", engine))
+        plan = Plan(STUDY, begun_only, resume=True, supervised=died, shard=shard)
+        own = plan.of_shard(plan.cases)
+        lost = {case.id for case, _, _ in plan.lost()}
+        assert lost == {case.id for case in plan.cases if case.engine.id == engine and case.id in own}
+        assert lost
 
 
 def test_what_is_missing_is_told_and_left_to_measure(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
