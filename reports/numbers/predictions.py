@@ -155,7 +155,7 @@ def predictions(run: Run) -> list[Prediction]:
 
 
 def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]:
-    """Per setting, the prediction at every k in ks, from the steps of all its cases that drafted that far.
+    """Per setting, the prediction at every k in ks and every one run, from the steps of all cases that drafted so far.
 
     Beyond the largest k run, positions are taken to be proposed and accepted like the last one. Holds for the constant
     schedule, whose k is fixed.
@@ -174,7 +174,7 @@ def curves(run: Run, ks: Iterable[int] = range(1, LARGEST_K + 1)) -> list[Curve]
         if not any(one.steps for one in taken.values()):
             continue
         points = []
-        for k in sorted(ks):
+        for k in sorted({*ks, *by_k}):
             continued, proposed = _pooled(taken, k)
             tokens = emitted_per_step(continued)
             # A share `proposed[i]` of the steps drafts a token at position i: steps of each length follow from it.

@@ -226,6 +226,13 @@ def test_lines_name_the_median_the_worst_and_the_best_k() -> None:
     assert len(lines) == 2
 
 
+def test_more_tokens_than_curves_are_drawn_to_are_predicted_where_they_were_run() -> None:
+    ran = run(baseline(), drafting(0.99, 3), drafting(0.99, 27))
+    (curve,) = curves(ran)
+    assert [point.k for point in curve.points] == [*range(1, 13), 27]
+    assert "predicted best k = " in prediction_lines(ran)[1]
+
+
 def test_the_table_shows_prediction_and_residual_of_each_case() -> None:
     slow = case(3, [assisted(0.8, 3, i, slower=1.2) for i in range(len(PROMPTS))])
     sheet = run_sheet(run(baseline(), slow))
