@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+import fixtures.installed  # noqa: F401  # says what is missing, before an import fails
 from fixtures.engines.transformers.models.frames import without_frames
 from fixtures.estimate.asked import check_estimate, estimate_lines
 from fixtures.measuring.case import CaseFailed, CaseSkipped

@@ -1,6 +1,6 @@
 """`make soak`: 300 cases of the tiny pair under faults, resumed until all are measured, against a run without faults.
 
-Faults come while generations run (faults.py), from a killed supervisor to a full disk; between two processes the last
+Faults come while generations run (injected.py), from a killed supervisor to a full disk; between two processes the last
 line is sometimes cut, as a loss of power leaves it. The last line tells the faults survived and the cases lost. Exits 1
 where one is lost or measured twice, counts differ, or memory grows.
 """
@@ -104,7 +104,17 @@ def _soaked(folder: Path, options: argparse.Namespace) -> int:
 def _measure(study: Path, results: Path, soak: dict[str, Any]) -> int:
     """One supervised run, or what is left of it; returns its exit code."""
     how = "--resume" if results.exists() else "--results"
-    command = [sys.executable, "-m", "pytest", "perf_tests", "-q", "-p", "no:cacheprovider", "-p", "tools.soak.faults"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "perf_tests",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tools.soak.injected",
+    ]
     command += ["--study", str(study), "--isolate", "--case-timeout", str(CASE_TIMEOUT), how, str(results)]
     environment = {**os.environ, "SOAK": json.dumps({**soak, "run": str(results)}), "CUDA_VISIBLE_DEVICES": ""}
     with (results.parent / "output.log").open("ab") as output:

@@ -141,6 +141,8 @@ def test_the_same_case_does_not_end_a_second_process(supervise: Any) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_what_asks_the_supervisor_to_end_reaches_the_process_once(supervise: Any, number: signal.Signals) -> None:
     """The process ends as it sees fit, and no other one is started."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("whoever started the tests has this signal ignored, as nohup does")
     asked = threading.Timer(1.5, os.kill, (os.getpid(), number))
     asked.start()
     code, told, children = supervise(

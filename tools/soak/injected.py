@@ -1,4 +1,4 @@
-"""A pytest plugin for perf_tests: `-p tools.soak.faults` has generations meet faults by chance.
+"""A pytest plugin for perf_tests: `-p tools.soak.injected` has generations meet faults by chance.
 
 SOAK names, as JSON, a log that gets a line for each fault before it happens (each with its seed from the log's length),
 and how often one comes: in a generation, by probability. Every hundredth generation tells the
