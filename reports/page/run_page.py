@@ -237,7 +237,7 @@ def _facts(found: Headline, run: Run) -> Iterator[Fact]:
         yield _answers(found, run)
         yield from _latencies(case, run)
     if any(case.kind == "decode" for case in run.cases) and not run.header.get("reference"):
-        yield _machine(found)
+        yield _machine(found, run)
     shares = [one.solved for one in solving(run)]
     if found.solved is not None:
         solved = found.solved
@@ -278,7 +278,17 @@ def _latencies(case: CaseResult, run: Run) -> Iterator[Fact]:
         yield Fact("Pays off after", f"{earned:,} tokens", "what compiling and warming up cost once")
 
 
-def _machine(found: Headline) -> Fact:
+def _machine(found: Headline, run: Run) -> Fact:
+    if run.order == "rounds" and run.rounds:
+        last = {(done.session, done.block, done.round): done.disturbed for done in run.rounds}
+        disturbed = sum(map(bool, last.values()))
+        if disturbed:
+            return Fact(
+                "Machine", "disturbed", f"in {disturbed} of {len(last)} rounds, all cases of them alike", "warn"
+            )
+        return Fact(
+            "Machine", "undisturbed", f"in all {len(last)} rounds; drift hits the cases of a round alike", "good"
+        )
     if found.stable is None:
         return Fact("Machine", "not checked", "no baseline was measured twice", "warn")
     most = max(found.drifts, key=lambda drift: abs(drift.ratio - 1))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
     ("program", "code", "missing"),
     [
         (["-m", "reports", "show", "last"], 2, "reports: msgspec is not installed"),
-        (["-c", "import fixtures.suite.session"], 4, "ERROR: msgspec, orjson, rich, numpy, torch, transformers not"),
+        (["-c", "import fixtures.installed"], 4, "ERROR: msgspec, orjson, rich, numpy, torch, transformers not"),
     ],
 )
 def test_a_python_without_packages_says_what_to_activate(program: list[str], code: int, missing: str) -> None:
@@ -24,3 +24,9 @@ def test_a_python_without_packages_says_what_to_activate(program: list[str], cod
     assert done.returncode == code
     assert done.stderr.startswith(missing) and done.stderr.count("\n") == 1
     assert ". .venv/bin/activate" in done.stderr and sys.executable in done.stderr
+
+
+def test_pytest_looks_for_them_before_anything_that_needs_them_is_imported() -> None:
+    lines = (ROOT / "conftest.py").read_text(encoding="utf-8").splitlines()
+    own = [line for line in lines if line.startswith(("import fixtures", "from fixtures", "from reports"))]
+    assert own[0].startswith("import fixtures.installed")

@@ -101,3 +101,10 @@ def test_the_page_shows_both(run: Run) -> None:
     text = page([run])
     assert 'id="run1-machine"' in text and 'id="run1-race"' in text
     assert "The machine over the run" in text
+
+
+def test_the_machine_is_told_by_its_rounds(run: Run) -> None:
+    told = page([run])
+    assert "in 1 of 24 rounds, cases alike" in told and "no baseline was measured twice" not in told
+    quiet = replace(run, rounds=tuple(replace(done, disturbed="") for done in run.rounds))
+    assert "in all 24 rounds; drift hits cases alike" in page([quiet])
