@@ -12,7 +12,7 @@ from planted_runs import HEADER, case, plain
 from reports.page.charts.figure import Figure, Missing
 from reports.page.charts.machine_chart import machine, rounds_of
 from reports.page.charts.race_chart import courses, race
-from reports.page.run_page import page
+from reports.page.run_page import page, section
 from reports.record.run import CaseResult, Round, Run, Sample
 
 BASE = "p/t=none,bf16/plain,greedy,dynamic"
@@ -104,7 +104,11 @@ def test_the_page_shows_both(run: Run) -> None:
 
 
 def test_the_machine_is_told_by_its_rounds(run: Run) -> None:
-    told = page([run])
-    assert "in 1 of 24 rounds, cases alike" in told and "no baseline was measured twice" not in told
+    def told(of: Run) -> tuple[str, str, str]:
+        return next(
+            (fact.value, fact.detail, fact.tone) for fact in section(of, "run1").facts if fact.name == "Machine"
+        )
+
+    assert told(run) == ("disturbed", "in 1 of 24 rounds, all cases of them alike", "warn")
     quiet = replace(run, rounds=tuple(replace(done, disturbed="") for done in run.rounds))
-    assert "in all 24 rounds; drift hits cases alike" in page([quiet])
+    assert told(quiet) == ("undisturbed", "in all 24 rounds; drift hits the cases of a round alike", "good")
