@@ -46,7 +46,7 @@ power: TURNS ?= prompt
 power: $(INSTALLED)
 	$(RUN) -m tools.power --trials $(TRIALS) --turns $(TURNS) -- --num-samples 30 -k "not fp32"
 
-# 300 tiny cases under faults of every kind, resumed until all are measured, in about ten minutes.
+# 300 tiny cases under faults of every kind, resumed until all are measured, in ten to fifteen minutes.
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(RUN) -m tools.soak
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtures.engines.transformers.decoding.measurement import TimedDecoder
+from fixtures.engines.transformers.models.engine import Engine
 from fixtures.measuring import quiet
-from fixtures.measuring.case import CaseUnderWay
+from fixtures.measuring.case import CaseUnderWay, Measured
 from fixtures.measuring.examination import Examiner
 from fixtures.study.pairs import find_pair
-from fixtures.study.study import Study, Sweep, Workload
+from fixtures.study.study import Case, Study, Sweep, Workload
+from fixtures.study.workload import Prompts
 from fixtures.suite.session import BenchSession
 from fixtures.telemetry.foreign import RoundMachine, RoundWatch
-from reports.record.run import CaseResult
+from reports.record.run import CaseResult, Sample
 
 WORKLOAD = Workload("synthetic", num_samples=5, max_prompt=6, gen_toks=6)
 BASELINE = Sweep("baseline", {"dtype": ("fp32",)})
@@ -97,3 +100,20 @@ def slow_at(monkeypatch: pytest.MonkeyPatch, slow: Callable[[int], float]) -> No
         return (*decoded, seconds + slow(prompt))
 
     monkeypatch.setattr(TimedDecoder, "decode", slower)
+
+
+def measured_alone(case: Case, engine: Engine, prompts: Prompts, study: Study, measured: Measured) -> Iterator[Sample]:
+    """Measure a case by itself, prompt after prompt: warm-up, then one sample for each step of the iterator."""
+    under_way = CaseUnderWay(case, engine, prompts, study, measured)
+    with ExitStack() as stack:
+        if case.engine.compile:
+            from fixtures.engines.transformers.models.compiling import compiled_code
+
+            stack.enter_context(compiled_code())
+        for _ in under_way.warm_up():
+            pass
+        try:
+            for number in range(case.workload.num_samples):
+                yield under_way.decode(number)
+        finally:
+            under_way.close()

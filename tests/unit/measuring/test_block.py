@@ -16,12 +16,12 @@ from fixtures.engines.transformers.models.compiling import compiled_code
 from fixtures.engines.transformers.models.engine import Engine
 from fixtures.measuring.allowance import Allowance
 from fixtures.measuring.block import BlockInPlay, Played
-from fixtures.measuring.case import CaseFailed, CaseUnderWay, Measured, measured_alone
+from fixtures.measuring.case import CaseFailed, CaseUnderWay, Measured
 from fixtures.measuring.rounds import order_of_round
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Workload
 from fixtures.study.workload import load_prompts
 from reports.record.run import Sample
-from tests.unit.small_runs import before_each, make_quick, small_study
+from tests.unit.small_runs import before_each, make_quick, measured_alone, small_study
 
 PROMPTS = 6
 WORKLOAD = Workload("synthetic", num_samples=PROMPTS, max_prompt=6, gen_toks=12)

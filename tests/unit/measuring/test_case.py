@@ -10,11 +10,11 @@ import pytest
 
 from fixtures.engines.transformers.models import compiling
 from fixtures.engines.transformers.models.engine import Engine
-from fixtures.measuring.case import CaseFailed, CaseUnderWay, Measured, measured_alone
+from fixtures.measuring.case import CaseFailed, CaseUnderWay, Measured
 from fixtures.measuring.turns import TurnTaker
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Workload
 from fixtures.study.workload import load_prompts
-from tests.unit.small_runs import small_study
+from tests.unit.small_runs import measured_alone, small_study
 
 WORKLOAD = Workload("synthetic", num_samples=3, max_prompt=6, gen_toks=6)
 PROMPTS = load_prompts(WORKLOAD, list, vocab_size=512)

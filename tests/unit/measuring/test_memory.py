@@ -19,11 +19,12 @@ from fixtures.engines.transformers.models.engine import Loaded
 from fixtures.engines.transformers.models.resident import Residents
 from fixtures.engines.transformers.models.synthetic import tokenizer
 from fixtures.measuring import memory
-from fixtures.measuring.case import Measured, measured_alone
+from fixtures.measuring.case import Measured
 from fixtures.measuring.memory import Held, MemoryWatch
 from fixtures.study.pairs import find_pair
 from fixtures.study.study import Case, DecodingPoint, EngineKey, Study, Workload
 from fixtures.study.workload import Prompts
+from tests.unit.small_runs import measured_alone
 
 CARD = torch.device("cuda:0")
 GIB, CONTEXT = 2**30, 300 * 2**20
